@@ -1,0 +1,22 @@
+"""Kernels for small neural networks on CPUs: arrays in, arrays out; forward and backward, float32 and float64.
+
+Every op has a NumPy twin of the same name and signature in `cnn_ext.reference`. Any memory order is accepted
+and results are C-contiguous. Ops raise TypeError for dtypes and ValueError for shapes and sizes, before any work.
+"""
+
+from cnn_ext import reference
+from cnn_ext.isa import isa, openmp_enabled, supported_isas
+from cnn_ext.ops.activations import relu_backward, relu_forward
+from cnn_ext.threads import available_cpus, get_num_threads, set_num_threads
+
+__all__ = [
+    "available_cpus",
+    "get_num_threads",
+    "isa",
+    "openmp_enabled",
+    "reference",
+    "relu_backward",
+    "relu_forward",
+    "set_num_threads",
+    "supported_isas",
+]

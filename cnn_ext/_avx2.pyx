@@ -1,0 +1,3 @@
+"""The kernels, built for AVX2 with FMA."""
+
+include "all.pxi"

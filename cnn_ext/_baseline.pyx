@@ -1,0 +1,3 @@
+"""The kernels, built for every processor of the platform."""
+
+include "all.pxi"

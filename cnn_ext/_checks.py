@@ -1,0 +1,57 @@
+"""What every op checks before any memory is allocated: dtypes, ranks, sizes."""
+
+from numbers import Integral
+
+import numpy as np
+
+REAL = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def real_array(op: str, name: str, array, shape: str, ndim: int | None = None, dtype=None) -> np.ndarray:
+    """`array` as a C-contiguous float32 or float64 array, or a sentence about what is wrong with it.
+
+    `shape` is the expected shape in words for the message, as "(N, C, H, W)"; `ndim` its rank, when fixed;
+    `dtype` the dtype it must share with the other arguments.
+    """
+    array = np.asarray(array)
+    if array.dtype not in REAL:
+        raise TypeError(f"{op}: {name} must be float32 or float64, got {array.dtype}: convert it with .astype")
+    if dtype is not None and array.dtype != dtype:
+        raise TypeError(
+            f"{op}: {name} is {array.dtype}, but the first argument is {np.dtype(dtype)}: convert one of them"
+        )
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{op}: expected {name} of shape {shape}, got {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def require_shape(op: str, name: str, array: np.ndarray, shape: tuple) -> None:
+    """Refuses `array` unless it has exactly `shape`."""
+    if array.shape != tuple(shape):
+        raise ValueError(f"{op}: expected {name} of shape {tuple(shape)}, got {array.shape}")
+
+
+def pair(op: str, name: str, value, minimum: int) -> tuple[int, int]:
+    """`value`, an int or a pair of ints, as (vertical, horizontal), each at least `minimum`."""
+    values = (value, value) if isinstance(value, Integral) else value
+    if (
+        not isinstance(values, tuple | list)
+        or len(values) != 2
+        or any(isinstance(v, bool) or not isinstance(v, Integral) for v in values)
+    ):
+        raise TypeError(f"{op}: {name} must be an int or a pair of ints, got {value!r}")
+    if min(values) < minimum or max(values) > 2**30:
+        raise ValueError(f"{op}: {name} must be from {minimum} to 2**30, got {value!r}")
+    return int(values[0]), int(values[1])
+
+
+def window_output(op: str, size: tuple[int, int], kernel, stride, padding, dilation=(1, 1)) -> tuple[int, int]:
+    """(OH, OW) of a sliding window: floor((S + 2P − D(K − 1) − 1) / stride) + 1 per axis, each at least 1."""
+    extents = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    spans = [s + 2 * p - e for s, p, e in zip(size, padding, extents, strict=True)]
+    if min(spans) < 0:
+        raise ValueError(
+            f"{op}: the {extents[0]}×{extents[1]} window is larger than the padded image of "
+            f"{size[0] + 2 * padding[0]}×{size[1] + 2 * padding[1]}: use a smaller kernel_size or more padding"
+        )
+    return spans[0] // stride[0] + 1, spans[1] // stride[1] + 1

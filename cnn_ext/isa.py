@@ -1,0 +1,30 @@
+"""Owns the choice of the instruction-set variant: `kernels` is the extension module in use."""
+
+import importlib
+import os
+
+try:
+    from cnn_ext._cpu import openmp_enabled, supported_isas
+except ModuleNotFoundError as error:  # a source folder on sys.path hides the installed package
+    raise ImportError(
+        f"the compiled kernels are missing from {os.path.dirname(__file__)}: install with "
+        "`pip install .` and run from another folder, or install with `pip install -e .`"
+    ) from error
+
+__all__ = ["isa", "kernels", "openmp_enabled", "supported_isas"]
+
+
+def _choose() -> str:
+    wanted = os.environ.get("PYNN_ISA", "")
+    if not wanted:
+        return supported_isas()[0]
+    if wanted not in supported_isas():
+        raise ImportError(
+            f"PYNN_ISA is {wanted!r}, but this processor runs {', '.join(supported_isas())}: "
+            "set it to one of these or unset it"
+        )
+    return wanted
+
+
+isa: str = _choose()
+kernels = importlib.import_module(f"cnn_ext._{isa}")

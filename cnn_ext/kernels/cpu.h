@@ -1,0 +1,21 @@
+/* What the processor and the build can do; compiled without any instruction-set flag. */
+#ifndef PYNN_CPU_H
+#define PYNN_CPU_H
+
+#ifdef _OPENMP
+#include <omp.h>
+static int pynn_openmp(void) { return 1; }
+#else
+static int pynn_openmp(void) { return 0; }
+#endif
+
+static int pynn_has_avx2(void) {
+#if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return 0;
+#endif
+}
+
+#endif

@@ -1,0 +1,1 @@
+"""The front door of every kernel: checks, output sizes, allocation, then one kernel call."""

@@ -1,0 +1,87 @@
+"""Builds the kernels of cnn_ext: the same source once per instruction set.
+
+Environment switches, all optional:
+  PYNN_OPENMP=0         build without OpenMP even where the compiler has it (kernels then run on one thread)
+  PYNN_DEBUG_KERNELS=1  build with bounds checks in every typed loop (slow; the kernel tests run under it)
+"""
+
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+DEBUG = os.environ.get("PYNN_DEBUG_KERNELS") == "1"
+X86 = platform.machine().lower() in {"x86_64", "amd64"}
+MSVC = sys.platform == "win32"
+
+# One module per instruction set; cnn_ext picks the best that the machine runs when it is imported.
+VARIANTS = {"_baseline": []}
+if X86:
+    VARIANTS["_avx2"] = ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma"]
+
+OPENMP_PROBE = """
+#include <omp.h>
+int main(void) { return omp_get_max_threads() > 0 ? 0 : 1; }
+"""
+
+
+class BuildKernels(build_ext):
+    """build_ext that adds OpenMP only after it has seen the compiler accept it."""
+
+    def build_extensions(self):
+        flags = ["/openmp"] if MSVC else ["-fopenmp"]
+        if os.environ.get("PYNN_OPENMP") != "0" and self.compiles(OPENMP_PROBE, flags):
+            for extension in self.extensions:
+                extension.extra_compile_args += flags
+                extension.extra_link_args += [] if MSVC else flags
+        super().build_extensions()
+
+    def compiles(self, source, flags):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "probe.c")
+            path.write_text(source)
+            try:
+                objects = self.compiler.compile([str(path)], output_dir=folder, extra_postargs=flags)
+                self.compiler.link_executable(
+                    objects, str(Path(folder, "probe")), extra_postargs=[] if MSVC else flags
+                )
+            except Exception:  # distutils raises compiler-specific errors: any of them means "no"
+                return False
+        return True
+
+
+# No -ffast-math: NaN and Inf must keep their meaning, and results must not depend on the link order.
+OPTIMISE = ["/O2"] if MSVC else ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+
+
+def extension(name, flags=()):
+    return Extension(
+        f"cnn_ext.{name}",
+        [f"cnn_ext/{name}.pyx"],
+        include_dirs=["cnn_ext/kernels"],
+        extra_compile_args=[*OPTIMISE, *flags],
+        depends=["cnn_ext/kernels/tiles.h", "cnn_ext/kernels/cpu.h"],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension("_cpu"), *(extension(name, flags) for name, flags in VARIANTS.items())],
+        include_path=["cnn_ext/kernels"],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "initializedcheck": DEBUG,
+            "cdivision": True,
+            "embedsignature": True,
+            "freethreading_compatible": True,
+        },
+    ),
+    cmdclass={"build_ext": BuildKernels},
+)
