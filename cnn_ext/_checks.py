@@ -1,6 +1,7 @@
 """What every op checks before any memory is allocated: dtypes, ranks, sizes."""
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -22,13 +23,38 @@ def real_array(op: str, name: str, array, shape: str, ndim: int | None = None, d
         )
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{op}: expected {name} of shape {shape}, got {array.shape}")
-    return np.ascontiguousarray(array)
+    if array.size == 0:
+        raise ValueError(f"{op}: {name} of shape {array.shape} is empty: every axis must be at least 1 long")
+    return np.require(array, requirements="CA")  # C-contiguous and aligned; a copy only where it must be
 
 
 def require_shape(op: str, name: str, array: np.ndarray, shape: tuple) -> None:
     """Refuses `array` unless it has exactly `shape`."""
     if array.shape != tuple(shape):
         raise ValueError(f"{op}: expected {name} of shape {tuple(shape)}, got {array.shape}")
+
+
+def image_shape(op: str, name: str, shape) -> tuple[int, int, int, int]:
+    """`shape` as (N, C, H, W), four ints of at least 1."""
+    if (
+        not isinstance(shape, tuple | list)
+        or len(shape) != 4
+        or any(isinstance(v, bool) or not isinstance(v, Integral) or v < 1 for v in shape)
+    ):
+        raise ValueError(f"{op}: {name} must be (N, C, H, W) with every size at least 1, got {shape!r}")
+    return tuple(int(v) for v in shape)
+
+
+def number(op: str, name: str, value, low: float = -math.inf, high: float = math.inf) -> float:
+    """`value` as a finite float with low ≤ value < high."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__} {value!r}")
+    if not (math.isfinite(value) and low <= value < high):
+        interval = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g})"
+        raise ValueError(
+            f"{op}: {name} must be finite{'' if low == -math.inf else ' and ' + interval}, got {value!r}"
+        )
+    return float(value)
 
 
 def pair(op: str, name: str, value, minimum: int) -> tuple[int, int]:
