@@ -36,12 +36,11 @@ class Optimizer(ABC):
 
     def step(self, lr_factor: float = 1.0) -> None:
         """Changes every parameter in place by its gradient, with `lr_factor` (≥ 0) times its group's lr."""
-        if not 0 <= lr_factor < math.inf:
-            raise ValueError(f"{self._name} lr_factor must be a finite number from 0 up, got {lr_factor!r}")
+        lr_factor = self._require("lr_factor", lr_factor)
         self.steps += 1
         states = iter(self._state)
         for group in self.groups:
-            lr, weight_decay = float(group["lr"] * lr_factor), float(group["weight_decay"])
+            lr, weight_decay = float(group["lr"]) * lr_factor, float(group["weight_decay"])
             for parameter in group["params"]:
                 self._update(parameter.data, parameter.grad, next(states), lr, weight_decay)
 
@@ -109,7 +108,7 @@ class Optimizer(ABC):
                 )
             group = {**defaults, **group, "params": list(group.get("params", ()))}
             for option in defaults:
-                self._require(f"{option} of group {number}", group[option])
+                group[option] = self._require(f"{option} of group {number}", group[option])
             if not group["params"]:
                 raise ValueError(f"{self._name} group {number} has no params")
             for parameter in group["params"]:
