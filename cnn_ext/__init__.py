@@ -7,12 +7,30 @@ and results are C-contiguous. Ops raise TypeError for dtypes and ValueError for 
 from cnn_ext import reference
 from cnn_ext.isa import isa, openmp_enabled, supported_isas
 from cnn_ext.ops.activations import relu_backward, relu_forward
+from cnn_ext.ops.conv import col2im, conv2d_backward, conv2d_forward, im2col
+from cnn_ext.ops.linear import linear_backward, linear_forward
+from cnn_ext.ops.pool import (
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+)
 from cnn_ext.threads import available_cpus, get_num_threads, set_num_threads
 
 __all__ = [
     "available_cpus",
+    "avg_pool2d_backward",
+    "avg_pool2d_forward",
+    "col2im",
+    "conv2d_backward",
+    "conv2d_forward",
     "get_num_threads",
+    "im2col",
     "isa",
+    "linear_backward",
+    "linear_forward",
+    "max_pool2d_backward",
+    "max_pool2d_forward",
     "openmp_enabled",
     "reference",
     "relu_backward",

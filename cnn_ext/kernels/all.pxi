@@ -10,3 +10,8 @@ ctypedef fused real_t:
     double
 
 include "activations.pxi"
+include "gemm.pxi"
+include "linear.pxi"
+include "im2col.pxi"
+include "conv.pxi"
+include "pool.pxi"

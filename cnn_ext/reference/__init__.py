@@ -1,5 +1,26 @@
 """The NumPy twin of every op, with an equal signature: slow, obvious, and the specification of the kernels."""
 
 from cnn_ext.reference.activations import relu_backward, relu_forward
+from cnn_ext.reference.conv import col2im, conv2d_backward, conv2d_forward, im2col
+from cnn_ext.reference.linear import linear_backward, linear_forward
+from cnn_ext.reference.pool import (
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+)
 
-__all__ = ["relu_backward", "relu_forward"]
+__all__ = [
+    "avg_pool2d_backward",
+    "avg_pool2d_forward",
+    "col2im",
+    "conv2d_backward",
+    "conv2d_forward",
+    "im2col",
+    "linear_backward",
+    "linear_forward",
+    "max_pool2d_backward",
+    "max_pool2d_forward",
+    "relu_backward",
+    "relu_forward",
+]
