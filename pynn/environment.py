@@ -1,0 +1,51 @@
+"""Owns the description of where a result was computed."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+import cnn_ext
+
+__all__ = ["describe"]
+
+_OPTIONAL = ("safetensors", "Pillow", "pooch", "tqdm", "matplotlib", "scikit-learn")
+
+
+def describe() -> dict:
+    """Versions, processor and threads as JSON values; `packages` has the optional ones that are installed.
+
+    `pynn` is None where it runs from a source folder that is not installed.
+    """
+    return {
+        "pynn": _version("pynn-cnn"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": cnn_ext.available_cpus(),
+        "threads": cnn_ext.get_num_threads(),
+        "isa": cnn_ext.isa,
+        "openmp": cnn_ext.openmp_enabled(),
+        "packages": {name: version for name in _OPTIONAL if (version := _version(name))},
+    }
+
+
+def _processor(cpuinfo: str = "/proc/cpuinfo") -> str:
+    """The processor's model name where Linux tells it, else its architecture."""
+    try:
+        lines = Path(cpuinfo).read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
