@@ -1,0 +1,174 @@
+# Convolution as im2col and matrix products, a few output rows at a time so that the columns stay in L2:
+#
+#   forward            out     = weight (F × K) · cols (K × P)
+#   backward, data     dcols   = weightᵀ (K × F) · dout (F × P), then col2im
+#   backward, weights  dweight += dout (F × P) · colsᵀ (P × K)
+#
+# with K = C·KH·KW and P the pixels of the rows at hand. Forward: a range of rows is a task and owns its part of out.
+# Backward: a slot of whole images is a task; it owns their dx and a dweight and dbias of its own, which are summed in
+# slot order at the end. Ranges and slots depend on shapes alone.
+
+cdef enum:
+    SUM_LANES = 16
+    REDUCE_BLOCK = 4096
+
+
+cdef real_t lane_sum(const real_t* x, Py_ssize_t n) noexcept nogil:
+    """Σ x in 16 interleaved partial sums, a form that vectorises and rounds less than one running sum."""
+    cdef real_t[SUM_LANES] lanes
+    cdef Py_ssize_t i, l
+    cdef real_t total = 0
+    for l in range(SUM_LANES):
+        lanes[l] = 0
+    for i in range(n // SUM_LANES):
+        for l in range(SUM_LANES):
+            lanes[l] += x[i * SUM_LANES + l]
+    for i in range(n - n % SUM_LANES, n):
+        total += x[i]
+    for l in range(SUM_LANES):
+        total += lanes[l]
+    return total
+
+
+cdef inline Py_ssize_t rows_in_image(Py_ssize_t row, Py_ssize_t last, Py_ssize_t out_h) noexcept nogil:
+    """How many of the output rows row … last − 1 belong to the image of `row`."""
+    return min(last, (row // out_h + 1) * out_h) - row
+
+
+cdef void conv_forward_rows(
+    const real_t* x, const real_t* weight, const real_t* bias, real_t* out, const Window* w,
+    Py_ssize_t filters, Py_ssize_t first, Py_ssize_t last, Py_ssize_t ld, real_t* scratch,
+) noexcept nogil:
+    """out on output rows first … last − 1; scratch: (K + F) × ld + gemm_scratch elements."""
+    cdef Py_ssize_t k = w.channels * w.kernel_h * w.kernel_w, f, q, row, rows, pixels
+    cdef real_t* cols = scratch
+    cdef real_t* product = cols + k * ld
+    cdef real_t* target
+    cdef const real_t* source
+    cdef real_t b
+    im2col_rows(x, w, first, last, cols, ld)
+    gemm(
+        filters, (last - first) * w.out_w, k, weight, k, 1, cols, ld, 1, product, ld, False,
+        product + filters * ld,
+    )
+    row = first
+    while row < last:
+        rows = rows_in_image(row, last, w.out_h)
+        pixels = rows * w.out_w
+        for f in range(filters):
+            source = product + f * ld + (row - first) * w.out_w
+            target = out + ((row // w.out_h * filters + f) * w.out_h + row % w.out_h) * w.out_w
+            b = bias[f] if bias != NULL else 0
+            for q in range(pixels):
+                target[q] = source[q] + b
+        row += rows
+
+
+cdef void conv_backward_slot(
+    const real_t* dout, const real_t* x, const real_t* weight, real_t* dx, real_t* dweight, real_t* dbias,
+    const Window* w, Py_ssize_t filters, Py_ssize_t first_image, Py_ssize_t last_image,
+    Py_ssize_t rows_at_a_time, Py_ssize_t ld, real_t* scratch,
+) noexcept nogil:
+    """dx of the slot's images (unless NULL), and the slot's dweight and dbias.
+
+    scratch: (K + F) × ld + gemm_scratch elements.
+    """
+    cdef Py_ssize_t k = w.channels * w.kernel_h * w.kernel_w, f, row, rows, pixels, first, last
+    cdef Py_ssize_t image_size = w.channels * w.height * w.width, end = last_image * w.out_h
+    cdef real_t* cols = scratch
+    cdef real_t* dout_rows = cols + k * ld
+    cdef real_t* packs = dout_rows + filters * ld
+    cdef bint accumulate = False
+    cdef const real_t* source
+    if dx != NULL:
+        memset(dx + first_image * image_size, 0, (last_image - first_image) * image_size * sizeof(real_t))
+    memset(dbias, 0, filters * sizeof(real_t))
+    first = first_image * w.out_h
+    while first < end:
+        last = min(first + rows_at_a_time, end)
+        row = first
+        while row < last:
+            rows = rows_in_image(row, last, w.out_h)
+            pixels = rows * w.out_w
+            for f in range(filters):
+                source = dout + ((row // w.out_h * filters + f) * w.out_h + row % w.out_h) * w.out_w
+                memcpy(dout_rows + f * ld + (row - first) * w.out_w, source, pixels * sizeof(real_t))
+                dbias[f] += lane_sum(source, pixels)
+            row += rows
+        pixels = (last - first) * w.out_w
+        if dx != NULL:
+            gemm(k, pixels, filters, weight, 1, k, dout_rows, ld, 1, cols, ld, False, packs)
+            col2im_rows(cols, ld, w, first, last, dx)
+        im2col_rows(x, w, first, last, cols, ld)
+        gemm(filters, k, pixels, dout_rows, ld, 1, cols, 1, ld, dweight, k, accumulate, packs)
+        accumulate = True
+        first = last
+
+
+cdef void reduce_slots(
+    const real_t* slots, Py_ssize_t n_slots, Py_ssize_t size, real_t* out, Py_ssize_t block
+) noexcept nogil:
+    """One block of out = Σ slots (n_slots, size), in slot order."""
+    cdef Py_ssize_t s, i, begin = block * REDUCE_BLOCK, end = min((block + 1) * REDUCE_BLOCK, size)
+    for i in range(begin, end):
+        out[i] = slots[i]
+    for s in range(1, n_slots):
+        for i in range(begin, end):
+            out[i] += slots[s * size + i]
+
+
+def conv2d_forward(
+    const real_t[:, :, :, ::1] x, const real_t[:, :, :, ::1] weight, const real_t[::1] bias,
+    real_t[:, :, :, ::1] out, tuple stride, tuple padding, tuple dilation,
+    Py_ssize_t rows_at_a_time, Py_ssize_t ld, real_t[::1] scratch, int n_threads,
+):
+    """bias may be None; scratch: n_threads × ((K + F) × ld + gemm_scratch) elements, ld ≥ rows_at_a_time × OW."""
+    cdef Window w = make_window(
+        (x.shape[1], x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]), (out.shape[2], out.shape[3]),
+        stride, padding, dilation,
+    )
+    cdef Py_ssize_t filters = weight.shape[0], rows = x.shape[0] * w.out_h, task
+    cdef Py_ssize_t share = (w.channels * w.kernel_h * w.kernel_w + filters) * ld + GEMM_SCRATCH
+    cdef const real_t* bias_start = NULL
+    if bias is not None:
+        bias_start = &bias[0]
+    for task in prange(
+        blocks(rows, rows_at_a_time), nogil=True, schedule="dynamic", num_threads=n_threads
+    ):
+        conv_forward_rows(
+            &x[0, 0, 0, 0], &weight[0, 0, 0, 0], bias_start, &out[0, 0, 0, 0], &w, filters,
+            task * rows_at_a_time, min((task + 1) * rows_at_a_time, rows), ld, &scratch[0] + threadid() * share,
+        )
+
+
+def conv2d_backward(
+    const real_t[:, :, :, ::1] dout, const real_t[:, :, :, ::1] x, const real_t[:, :, :, ::1] weight,
+    real_t[:, :, :, ::1] dx, real_t[:, :, :, ::1] dweight, real_t[::1] dbias,
+    tuple stride, tuple padding, tuple dilation,
+    Py_ssize_t n_slots, Py_ssize_t rows_at_a_time, Py_ssize_t ld, real_t[::1] scratch, int n_threads,
+):
+    """dx may be None; scratch: n_threads × ((K + F) × ld + gemm_scratch) + n_slots × F × (K + 1) elements."""
+    cdef Window w = make_window(
+        (x.shape[1], x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]),
+        (dout.shape[2], dout.shape[3]), stride, padding, dilation,
+    )
+    cdef Py_ssize_t images = x.shape[0], filters = weight.shape[0], slot, block
+    cdef Py_ssize_t k = w.channels * w.kernel_h * w.kernel_w, share = (k + filters) * ld + GEMM_SCRATCH
+    cdef real_t* dweights = &scratch[0] + n_threads * share
+    cdef real_t* dbiases = dweights + n_slots * filters * k
+    cdef real_t* dx_start = NULL
+    if dx is not None:
+        dx_start = &dx[0, 0, 0, 0]
+    for slot in prange(n_slots, nogil=True, schedule="dynamic", num_threads=n_threads):
+        conv_backward_slot(
+            &dout[0, 0, 0, 0], &x[0, 0, 0, 0], &weight[0, 0, 0, 0], dx_start,
+            dweights + slot * filters * k, dbiases + slot * filters, &w, filters,
+            slot * images // n_slots, (slot + 1) * images // n_slots, rows_at_a_time, ld,
+            &scratch[0] + threadid() * share,
+        )
+    for block in prange(
+        blocks(filters * k, REDUCE_BLOCK), nogil=True, schedule="static", num_threads=n_threads
+    ):
+        reduce_slots(dweights, n_slots, filters * k, &dweight[0, 0, 0, 0], block)
+    for block in range(blocks(filters, REDUCE_BLOCK)):
+        reduce_slots(dbiases, n_slots, filters, &dbias[0], block)
