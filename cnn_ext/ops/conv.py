@@ -33,8 +33,8 @@ def _image_batch(op, name, x, dtype=None):
 def im2col(x: np.ndarray, kernel_size, *, stride=1, padding=0, dilation=1) -> np.ndarray:
     """The pixels under every position of a sliding window, as columns of a matrix.
 
-    cols[n, (c·KH + i)·KW + j, oh·OW + ow] = x[n, c, oh·stride − padding + i·dilation, ow·stride − padding + j·dilation],
-    zero outside the image, with OH = ⌊(H + 2·padding − dilation·(KH − 1) − 1) / stride⌋ + 1 and OW likewise.
+    cols[n, (c·KH + i)·KW + j, oh·OW + ow] = x[n, c, oh·stride − padding + i·dilation,
+    ow·stride − padding + j·dilation], zero outside the image, with OH = ⌊(H + 2·padding − dilation·(KH − 1) − 1) / stride⌋ + 1 and OW likewise.
 
     x : (N, C, H, W), float32 or float64. `kernel_size`, `stride`, `padding`, `dilation`: an int or a pair
     (vertical, horizontal). Returns (N, C·KH·KW, OH·OW). Raises TypeError for dtypes and ValueError for shapes,
@@ -124,7 +124,8 @@ def conv2d_backward(
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """The gradients of `conv2d_forward` from dout = ∂L/∂out (N, F, OH, OW).
 
-    dx = col2im(weightᵀ · dout), dweight[f] = Σ_n dout[n, f] · im2col(x)[n]ᵀ, dbias[f] = Σ_{n,oh,ow} dout[n, f, oh, ow].
+    dx = col2im(weightᵀ · dout), dweight[f] = Σ_n dout[n, f] · im2col(x)[n]ᵀ,
+    dbias[f] = Σ_{n,oh,ow} dout[n, f, oh, ow].
 
     Returns (dx, dweight, dbias) with the shapes of x, weight and (F,); dx is None where `input_grad` is False.
     Raises as `conv2d_forward`.
