@@ -84,7 +84,7 @@ class BinaryLoss(Loss):
     task = "classification"
 
     def __post_init__(self):
-        if self.labels not in ((0, 1), [0, 1], (-1, 1), [-1, 1]):
+        if not isinstance(self.labels, tuple | list) or tuple(self.labels) not in ((0, 1), (-1, 1)):
             raise ValueError(f"{self._name} labels must be (0, 1) or (-1, 1), got {self.labels!r}")
         object.__setattr__(self, "labels", tuple(map(int, self.labels)))
 

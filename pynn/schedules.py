@@ -16,7 +16,7 @@ __all__ = ["Constant", "Cosine", "Exponential", "OneCycle", "Schedule", "StepDec
 
 @dataclass(frozen=True)
 class Schedule(ABC):
-    """The base of all schedules: a subclass gives `_factor(t, T)` for checked t ≥ 0 and T ≥ 1."""
+    """The base of all schedules: checks."""
 
     def __call__(self, step: int, total_steps: int) -> float:
         if not isinstance(step, Integral) or step < 0:
@@ -26,13 +26,15 @@ class Schedule(ABC):
         return float(self._factor(int(step), int(total_steps)))
 
     @abstractmethod
-    def _factor(self, t: int, total: int) -> float: ...
+    def _factor(self, t: int, total: int) -> float:
+        """The factor at t ≥ 0 of T ≥ 1 steps."""
 
     def _require(self, name: str, rule: str, fits: bool) -> None:
         if not fits:
             raise ValueError(f"[{type(self).__name__}] {name} must be {rule}, got {getattr(self, name)!r}")
 
 
+@dataclass(frozen=True)
 class Constant(Schedule):
     """1 at every step."""
 
@@ -147,4 +149,5 @@ def _anneal_cosine(start: float, end: float, u: float) -> float:
 
 
 def _anneal_linear(start: float, end: float, u: float) -> float:
-    return start + (end - start) * u
+    """From `start` at u = 0 to `end` at u = 1, along a straight line."""
+    return end + (start - end) * (1 - u)
