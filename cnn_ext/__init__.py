@@ -9,6 +9,11 @@ from cnn_ext.isa import isa, openmp_enabled, supported_isas
 from cnn_ext.ops.activations import relu_backward, relu_forward
 from cnn_ext.ops.conv import col2im, conv2d_backward, conv2d_forward, im2col
 from cnn_ext.ops.linear import linear_backward, linear_forward
+from cnn_ext.ops.norm import (
+    batch_norm_backward,
+    batch_norm_forward,
+    batch_norm_inference,
+)
 from cnn_ext.ops.pool import (
     avg_pool2d_backward,
     avg_pool2d_forward,
@@ -21,6 +26,9 @@ __all__ = [
     "available_cpus",
     "avg_pool2d_backward",
     "avg_pool2d_forward",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "batch_norm_inference",
     "col2im",
     "conv2d_backward",
     "conv2d_forward",

@@ -3,6 +3,11 @@
 from cnn_ext.reference.activations import relu_backward, relu_forward
 from cnn_ext.reference.conv import col2im, conv2d_backward, conv2d_forward, im2col
 from cnn_ext.reference.linear import linear_backward, linear_forward
+from cnn_ext.reference.norm import (
+    batch_norm_backward,
+    batch_norm_forward,
+    batch_norm_inference,
+)
 from cnn_ext.reference.pool import (
     avg_pool2d_backward,
     avg_pool2d_forward,
@@ -13,6 +18,9 @@ from cnn_ext.reference.pool import (
 __all__ = [
     "avg_pool2d_backward",
     "avg_pool2d_forward",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "batch_norm_inference",
     "col2im",
     "conv2d_backward",
     "conv2d_forward",
