@@ -1,0 +1,105 @@
+"""Owns the Dataset that every loader returns, and the errors of data that are missing or unreadable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["DataError", "DataNotFound", "Dataset", "reading"]
+
+
+Part = tuple[np.ndarray, np.ndarray]
+
+
+class DataError(ValueError):
+    """Data are missing, or a file does not hold what it should; the message names it."""
+
+
+class DataNotFound(DataError):
+    """A data set is in none of the places looked at and could not be downloaded."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Training, validation and test data of one classification problem.
+
+    x_* : (N, C, H, W) uint8 images, or float32 of shape (N, D) for features or (N, C, H, W) for images
+    y_* : (N,) int64, class indices 0 … K−1
+    classes : the K class names in the order of their indices
+    origin : "real" (the data set named), or "embedded" (a small set that comes with pynn)
+    citation : where the data come from
+    note : why this data set stands in for another one; otherwise empty
+
+    Validation and test parts may be empty. Raises DataError where the parts do not fit each other.
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_val: np.ndarray
+    y_val: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: tuple[str, ...]
+    origin: str
+    citation: str
+    note: str = ""
+
+    @classmethod
+    def from_parts(
+        cls, name: str, train: Part, val: Part, test: Part, *, classes: tuple[str, ...], origin: str, citation: str
+    ) -> Dataset:
+        """The data set of three parts (x, y)."""
+        return cls(name, *train, *val, *test, classes, origin, citation)
+
+    def __post_init__(self):
+        if not len(self.x_train):
+            raise DataError(f"{self.name}: there are no training samples")
+        for part in ("train", "val", "test"):
+            x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            if x.shape[1:] != self.input_shape or x.dtype != self.x_train.dtype:
+                raise DataError(
+                    f"{self.name}: expected x_{part} of {self.x_train.dtype} samples of shape {self.input_shape} "
+                    f"as in x_train, got {x.dtype} samples of shape {x.shape[1:]}"
+                )
+            if y.shape != (len(x),):
+                raise DataError(
+                    f"{self.name}: expected one label for each of {len(x)} {part} samples, got {y.shape}"
+                )
+            if len(y) and (y.min() < 0 or y.max() >= len(self.classes)):
+                raise DataError(
+                    f"{self.name}: expected labels from 0 to {len(self.classes) - 1}, "
+                    f"got {y.min()} to {y.max()} in y_{part}"
+                )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample: (C, H, W) or (D,)."""
+        return self.x_train.shape[1:]
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name}, {self.origin}: {len(self.y_train)} train, {len(self.y_val)} val, "
+            f"{len(self.y_test)} test, {len(self.classes)} classes, "
+            f"{self.x_train.dtype} samples of shape {self.input_shape})"
+        )
+
+
+@contextmanager
+def reading(path, kind: str) -> Iterator[None]:
+    """Turns whatever goes wrong while the file at `path` is decoded into one DataError sentence that names it.
+
+    Every Exception is meant: given hostile bytes, the decoders used (gzip, zipfile, pickle, NumPy, Pillow) raise
+    many kinds, and all of them mean that the file is not a readable `kind`.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = " ".join(reason.split()) or type(error).__name__
+        raise DataError(f"{path}: not a readable {kind}: {reason[:300]}") from error

@@ -1,0 +1,45 @@
+"""Owns the IDX format of the MNIST files: big-endian sizes, then unsigned bytes; plain or gzip.
+
+Layout (http://yann.lecun.com/exdb/mnist/): two zero bytes, the type (8: unsigned byte), the number of axes, one
+32-bit size per axis, then the items in C order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from pynn.data.dataset import reading
+from pynn.data.streams import MAX_DEFLATE_RATIO, read_at_most
+
+__all__ = ["read_idx"]
+
+
+def read_idx(path: Path, ndim: int) -> np.ndarray:
+    """The uint8 array of `ndim` axes in an IDX file; `.gz` files are decompressed.
+
+    Raises DataError where the file is no such array: unreadable, wrong magic number, fewer or more items than its
+    header says.
+    """
+    compressed = path.suffix == ".gz"
+    with reading(path, "IDX file"), (gzip.open if compressed else open)(path, "rb") as stream:
+        header = stream.read(4 + 4 * ndim)
+        if len(header) < 4 + 4 * ndim:
+            raise ValueError("it ends within its header")
+        magic, *shape = struct.unpack(f">{1 + ndim}I", header)
+        if magic != 0x0800 | ndim:
+            raise ValueError(
+                f"expected magic number 0x{0x0800 | ndim:08x} (bytes, {ndim} axes), got 0x{magic:08x}"
+            )
+        size, largest = math.prod(shape), path.stat().st_size * (MAX_DEFLATE_RATIO if compressed else 1)
+        if size > largest:
+            raise ValueError(f"its header claims {size:,} items, a file of its size holds at most {largest:,}")
+        content = read_at_most(stream, size + 1)
+        if len(content) != size:
+            found = "more" if len(content) > size else f"only {len(content):,}"
+            raise ValueError(f"its header claims {size:,} items, but it holds {found}")
+        return np.frombuffer(content, np.uint8).reshape(shape)

@@ -1,0 +1,73 @@
+"""Owns where data sets are looked for: the folder given, PYNN_DATA, the user's cache, then a download."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pynn.data.dataset import DataNotFound
+from pynn.data.download import RemoteFile, download
+
+__all__ = ["cache_folder", "find"]
+
+Found = TypeVar("Found")
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for pynn: `$XDG_CACHE_HOME/pynn`, or where the platform keeps caches."""
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg) / "pynn"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "pynn"
+    if local := os.environ.get("LOCALAPPDATA"):
+        return Path(local) / "pynn" / "Cache"
+    return Path.home() / ".cache" / "pynn"
+
+
+def find(
+    name: str,
+    wanted: str,
+    look: Callable[[Path], Found | None],
+    data_dir: str | os.PathLike | None = None,
+    *,
+    remote: Sequence[RemoteFile] = (),
+    folder: str = "",
+    allow_download: bool = True,
+) -> Found:
+    """The first thing `look(place)` finds: in `data_dir` alone if given, else PYNN_DATA, the cache, a download.
+
+    `wanted` says in words what is looked for; the `remote` files are downloaded into `folder` of the cache unless
+    `allow_download` is False or the environment sets PYNN_OFFLINE=1. Raises DataNotFound naming every place looked
+    at, and what went wrong with each mirror.
+    """
+    if data_dir is not None:
+        if (found := look(Path(data_dir))) is not None:
+            return found
+        raise DataNotFound(f"{name}: expected {wanted} in the data folder {data_dir}, which lacks it")
+    cache = cache_folder()
+    named = os.environ.get("PYNN_DATA")
+    places = [Path(named), cache] if named else [cache]
+    for place in places:
+        if (found := look(place)) is not None:
+            return found
+    missing = f"{name}: {wanted} not found in {' or '.join(map(str, places))}"
+    if not remote:
+        raise DataNotFound(
+            f"{missing}, and it has no public mirror: name the folder that holds it with PYNN_DATA or data_dir"
+        )
+    if not allow_download or os.environ.get("PYNN_OFFLINE") == "1":
+        reason = "PYNN_OFFLINE=1" if allow_download else "not asked for"
+        raise DataNotFound(f"{missing}, and downloads are off ({reason})")
+    for file in remote:
+        target = cache / folder / file.name
+        try:
+            if not target.is_file():
+                download(file, target)
+        except DataNotFound as error:
+            raise DataNotFound(f"{missing}, and {error}") from error
+    if (found := look(cache)) is None:
+        raise DataNotFound(f"{missing}, nor in what was downloaded to {cache}")
+    return found

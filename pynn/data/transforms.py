@@ -1,0 +1,190 @@
+"""Owns what happens to batches before they reach a model: standardisation, and augmentations of image batches.
+
+Augmentations are called as `augmentation(x, rng)` with x (N, C, H, W) of any numeric dtype; they return a new
+array of the same shape and dtype, draw for each image from `rng` alone, and have no loop over the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+__all__ = ["Compose", "Flip", "Rotate", "Shift", "Standardize"]
+
+
+class Standardize:
+    """(x − mean) / std, per channel of images (N, C, H, W), per feature of (N, D).
+
+    mean, std : (C,) or (D,) numbers; float64 x gives float64, everything else, as uint8, float32.
+    """
+
+    def __init__(self, mean, std):
+        self.mean, self.std = (np.array(values, np.float64) for values in (mean, std))
+        if self.mean.ndim != 1 or self.mean.shape != self.std.shape:
+            raise ValueError(
+                f"Standardize: expected mean and std of one shape (C,), got {self.mean.shape} and {self.std.shape}"
+            )
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
+            raise ValueError("Standardize: expected finite mean, and finite std above 0")
+
+    @classmethod
+    def from_data(cls, x: np.ndarray) -> Standardize:
+        """The mean and the (biased) standard deviation of training data; where x is constant, std is 1."""
+        x = np.asarray(x)
+        if x.ndim not in (2, 4) or not x.size:
+            raise ValueError(f"Standardize.from_data: expected x of shape (N, D) or (N, C, H, W), got {x.shape}")
+        axes = (0, *range(2, x.ndim))
+        mean = x.mean(axis=axes, dtype=np.float64)
+        # In pieces, because the deviations of a large uint8 set would take eight times its memory in float64.
+        squares, rows = np.zeros_like(mean), max(1, 2**20 // x[0].size)
+        for start in range(0, len(x), rows):
+            deviation = x[start : start + rows] - _per_channel(mean, x.ndim)
+            squares += np.square(deviation, out=deviation).sum(axis=axes)
+        std = np.sqrt(squares / (x.size // len(mean)))
+        std[(x.max(axis=axes) == x.min(axis=axes)) | (std == 0)] = 1
+        return cls(mean, std)
+
+    def config(self) -> dict:
+        """The constructor's arguments as JSON values, exact to the bit."""
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Standardize:
+        return cls(**config)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x)
+        if x.ndim not in (2, 4) or x.shape[1] != len(self.mean):
+            n = len(self.mean)
+            raise ValueError(f"Standardize: expected x of shape (N, {n}) or (N, {n}, H, W), got {x.shape}")
+        dtype = np.float64 if x.dtype == np.float64 else np.float32
+        out = np.subtract(x, _per_channel(self.mean, x.ndim).astype(dtype), dtype=dtype)
+        out /= _per_channel(self.std, x.ndim).astype(dtype)
+        return out
+
+    def __repr__(self) -> str:
+        return f"Standardize(mean={self.mean.tolist()}, std={self.std.tolist()})"
+
+
+class Shift:
+    """Moves each image by whole pixels, dy and dx uniform in −pixels … pixels.
+
+    What comes in at the edge is 0 (`fill="zero"`) or the image mirrored about its edge pixels (`fill="reflect"`,
+    which needs images larger than `pixels`).
+    """
+
+    def __init__(self, pixels: int, *, fill: str = "zero"):
+        if isinstance(pixels, bool) or not isinstance(pixels, int) or not 0 <= pixels <= 1 << 14:
+            raise ValueError(f"Shift: pixels must be an int from 0 to {1 << 14}, got {pixels!r}")
+        if fill not in ("zero", "reflect"):
+            raise ValueError(f'Shift: fill must be "zero" or "reflect", got {fill!r}')
+        self.pixels, self.fill = pixels, fill
+
+    def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        x, p = _images("Shift", x), self.pixels
+        n, _, height, width = x.shape
+        if self.fill == "reflect" and min(height, width) <= p:
+            raise ValueError(f"Shift: reflecting {p} pixels needs images larger than that, got {height}×{width}")
+        padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)), "reflect" if self.fill == "reflect" else "constant")
+        windows = sliding_window_view(padded, (height, width), axis=(2, 3))
+        dy, dx = rng.integers(0, 2 * p + 1, size=(2, n))
+        return windows[np.arange(n), :, dy, dx]
+
+    def __repr__(self) -> str:
+        return f"Shift({self.pixels}, fill={self.fill!r})"
+
+
+class Flip:
+    """Mirrors each image left to right with probability `p`."""
+
+    def __init__(self, p: float = 0.5):
+        if not 0 <= p <= 1:
+            raise ValueError(f"Flip: p must be from 0 to 1, got {p!r}")
+        self.p = p
+
+    def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        x = _images("Flip", x)
+        flipped = rng.random(len(x)) < self.p
+        out = x.copy()
+        out[flipped] = x[flipped, :, :, ::-1]
+        return out
+
+    def __repr__(self) -> str:
+        return f"Flip({self.p})"
+
+
+class Rotate:
+    """Rotates each image about its centre by an angle uniform in −degrees … degrees, counter-clockwise.
+
+    Bilinear: the value at a pixel is that at its origin in the unrotated image, interpolated between the four
+    pixels around it; outside the image it is 0. Integer dtypes are rounded.
+    """
+
+    def __init__(self, degrees: float):
+        if not 0 <= degrees <= 180:
+            raise ValueError(f"Rotate: degrees must be from 0 to 180, got {degrees!r}")
+        self.degrees = degrees
+
+    def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        x = _images("Rotate", x)
+        return _rotate(x, np.deg2rad(rng.uniform(-self.degrees, self.degrees, size=len(x))))
+
+    def __repr__(self) -> str:
+        return f"Rotate({self.degrees})"
+
+
+class Compose:
+    """Applies augmentations in turn."""
+
+    def __init__(self, *augmentations: Callable[[np.ndarray, np.random.Generator], np.ndarray]):
+        self.augmentations = augmentations
+
+    def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        for augmentation in self.augmentations:
+            x = augmentation(x, rng)
+        return x
+
+    def __repr__(self) -> str:
+        return f"Compose({', '.join(map(repr, self.augmentations))})"
+
+
+def _rotate(x: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """`x` (N, C, H, W) rotated counter-clockwise by `angles` (N,) in radians."""
+    n, channels, height, width = x.shape
+    real = np.float32 if x.dtype in (np.uint8, np.float32) else np.float64
+    cos, sin = (f(angles).astype(real)[:, np.newaxis, np.newaxis] for f in (np.cos, np.sin))
+    down = np.arange(height, dtype=real)[:, np.newaxis] - (height - 1) / 2
+    right = np.arange(width, dtype=real) - (width - 1) / 2
+    # The origin of each pixel, relative to the centre: turned clockwise, with rows counting downwards.
+    rows = (cos * down + sin * right + (height - 1) / 2).reshape(n, 1, -1)
+    columns = (cos * right - sin * down + (width - 1) / 2).reshape(n, 1, -1)
+    # A border of zeros, one pixel before and two after, is where all origins outside the image are sent.
+    rows, columns = np.clip(rows, -1, height) + 1, np.clip(columns, -1, width) + 1
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2))).reshape(n, channels, -1)
+    top, left = np.floor(rows), np.floor(columns)
+    down, right = rows - top, columns - left
+    stride = width + 3
+    corner = top.astype(np.intp) * stride + left.astype(np.intp)
+
+    def pixel(offset: int) -> np.ndarray:
+        return np.take_along_axis(padded, corner + offset, axis=2)
+
+    upper = pixel(0) * (1 - right) + pixel(1) * right
+    lower = pixel(stride) * (1 - right) + pixel(stride + 1) * right
+    out = upper * (1 - down) + lower * down
+    if x.dtype.kind in "iu":
+        np.rint(out, out=out)
+    return out.astype(x.dtype).reshape(x.shape)
+
+
+def _per_channel(values: np.ndarray, ndim: int) -> np.ndarray:
+    return values.reshape(-1, *(1,) * (ndim - 2))
+
+
+def _images(name: str, x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x)
+    if x.ndim != 4:
+        raise ValueError(f"{name}: expected images of shape (N, C, H, W), got {x.shape}")
+    return x
