@@ -11,7 +11,7 @@ import numpy as np
 from pynn.data.dataset import DataError, Dataset, reading
 from pynn.data.splits import assemble, class_indices
 
-__all__ = ["load_image_folder"]
+__all__ = ["load_image_folder", "read_image", "require_pillow"]
 
 
 def load_image_folder(
@@ -32,10 +32,7 @@ def load_image_folder(
 
     Raises DataError naming the file that is no image or has another size.
     """
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise ImportError('load_image_folder needs Pillow: pip install "pynn-cnn[images]"') from error
+    require_pillow()
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if size is not None and (len(size) != 2 or not all(isinstance(n, int) and 0 < n <= 1 << 14 for n in size)):
         raise ValueError(f"image_size must be an int or (H, W), each from 1 to {1 << 14}, got {image_size!r}")
@@ -76,15 +73,26 @@ def _files(root: Path) -> list[Path]:
 
 
 def _read_all(files: list[Path], size: tuple[int, int] | None, grayscale: bool) -> np.ndarray:
-    first = _read(files[0], size, grayscale)
+    first = read_image(files[0], size, grayscale)
     images = np.empty((len(files), *first.shape), np.uint8)
     for index, file in enumerate(files):
-        images[index] = _read(file, first.shape[1:], grayscale, resize=size is not None)
+        images[index] = read_image(file, first.shape[1:], grayscale, resize=size is not None)
     return images
 
 
-def _read(file: Path, size: tuple[int, int] | None, grayscale: bool, *, resize: bool = True) -> np.ndarray:
-    """One image as (C, H, W), resized to `size` where given, or refused if it has another size."""
+def require_pillow() -> None:
+    """Raises ImportError, saying how to get it, where Pillow is missing."""
+    try:
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise ImportError('reading images needs Pillow: pip install "pynn-cnn[images]"') from error
+
+
+def read_image(file: Path, size: tuple[int, int] | None, grayscale: bool, *, resize: bool = True) -> np.ndarray:
+    """One image as uint8 (3, H, W), or (1, H, W) if `grayscale`, resized to `size` = (H, W) where given.
+
+    Raises DataError where it is no image or, unless `resize`, has another size than `size`.
+    """
     from PIL import Image, ImageOps
 
     with reading(file, "image"), warnings.catch_warnings():

@@ -14,7 +14,7 @@ from pynn.data.dataset import DataError, Dataset, reading
 from pynn.data.splits import assemble, class_indices
 from pynn.data.streams import MAX_DEFLATE_RATIO
 
-__all__ = ["load_npz", "read_npz"]
+__all__ = ["load_npz", "read_npz", "samples"]
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -73,7 +73,7 @@ def load_npz(
             f"{path}: {' and '.join(missing)} missing (expected x_train and y_train, or X and y), "
             f"the file has {', '.join(arrays) or 'nothing'}"
         )
-    x = {part: _samples(arrays[pair[0]], pair[0], path) for part, pair in names.items()}
+    x = {part: samples(arrays[pair[0]], pair[0], path) for part, pair in names.items()}
     for part, pair in names.items():
         if len(arrays[pair[1]].shape) and len(x[part]) != len(arrays[pair[1]]):
             raise DataError(
@@ -84,8 +84,11 @@ def load_npz(
     return assemble(Path(path).stem, parts, classes, (val_fraction, test_fraction), seed, citation=str(path))
 
 
-def _samples(x: np.ndarray, name: str, path) -> np.ndarray:
-    """`x` as (N, D) float32 or (N, C, H, W) uint8 or float32."""
+def samples(x: np.ndarray, name: str, path) -> np.ndarray:
+    """The array `x`, called `name` in the file at `path`, as (N, D) float32 or (N, C, H, W) uint8 or float32.
+
+    Raises DataError where it is neither features nor images, or not finite.
+    """
     if x.dtype.kind not in "biuf" or x.ndim not in (2, 3, 4) or 0 in x.shape[1:]:
         raise DataError(
             f"{path}: expected {name} to be numbers of shape (N, D), (N, H, W) or (N, C, H, W), "
