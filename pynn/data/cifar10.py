@@ -116,8 +116,8 @@ def _decode(source: bytes, path: Path) -> Part:
 
 
 # -- the pickles ------------------------------------------------------------------------------------------------
-# A pickle may name the stand-ins below alone. They take the place even of NumPy's own functions: a genuine dtype or
-# ndarray whose state is set from hostile bytes can read memory that is not its own.
+# A pickle may name the stand-ins below alone. They take the place even of NumPy's own functions: a genuine
+# dtype or ndarray whose state is set from hostile bytes can read memory that is not its own.
 
 
 class _Dtype:

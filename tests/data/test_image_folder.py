@@ -1,0 +1,155 @@
+"""A folder of images per class."""
+
+import builtins
+
+import numpy as np
+import pytest
+
+from pynn.data import DataError, load_image_folder
+
+Image = pytest.importorskip("PIL.Image", reason="the images extra (Pillow) is not installed")
+
+RNG = np.random.default_rng(0)
+
+
+def write(path, size=(5, 4), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = size if mode == "L" else (*size, 3)
+    pixels = RNG.integers(0, 256, shape).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def test_classes_are_the_sub_folders(tmp_path):
+    pixels = [write(tmp_path / kind / f"{k}.png") for kind in ("cat", "dog") for k in range(3)]
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / "cat" / ".hidden").touch()
+    data = load_image_folder(tmp_path, val_fraction=0, test_fraction=0)
+    np.testing.assert_array_equal(data.x_train, np.moveaxis(pixels, 3, 1))
+    assert data.y_train.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.classes == ("cat", "dog")
+    assert (data.x_train.dtype, data.x_train.shape) == (np.uint8, (6, 3, 5, 4))
+    assert (data.name, data.origin) == (tmp_path.name, "real")
+
+
+def test_split_is_stratified_and_seeded(tmp_path):
+    for kind in ("cat", "dog"):
+        for k in range(10):
+            write(tmp_path / kind / f"{k}.png")
+    data, again, other = (
+        load_image_folder(tmp_path, val_fraction=0.2, test_fraction=0.3, seed=s) for s in (1, 1, 2)
+    )
+    assert [np.bincount(y).tolist() for y in (data.y_train, data.y_val, data.y_test)] == [[5, 5], [2, 2], [3, 3]]
+    np.testing.assert_array_equal(data.x_test, again.x_test)
+    assert not np.array_equal(data.x_test, other.x_test)
+
+
+def test_given_parts_are_respected(tmp_path):
+    for part, n in (("train", 4), ("test", 2)):
+        for kind in ("cat", "dog"):
+            for k in range(n):
+                write(tmp_path / part / kind / f"{k}.png")
+    data = load_image_folder(tmp_path, val_fraction=0.25)
+    assert [len(y) for y in (data.y_train, data.y_val, data.y_test)] == [6, 2, 4]
+    assert data.classes == ("cat", "dog")
+
+
+def test_train_may_be_a_class(tmp_path):
+    for kind in ("train", "plane"):
+        write(tmp_path / kind / "1.png")
+    assert load_image_folder(tmp_path, val_fraction=0, test_fraction=0).classes == ("plane", "train")
+
+
+def test_grayscale(tmp_path):
+    pixels = [write(tmp_path / kind / "1.png", mode="L") for kind in "ab"]
+    data = load_image_folder(tmp_path, grayscale=True, val_fraction=0, test_fraction=0)
+    np.testing.assert_array_equal(data.x_train[:, 0], pixels)
+    assert data.input_shape == (1, 5, 4)
+
+
+@pytest.mark.parametrize(("image_size", "shape"), [(7, (7, 7)), ((3, 6), (3, 6))])
+def test_image_size_resizes(tmp_path, image_size, shape):
+    for kind, size in (("a", (5, 4)), ("b", (8, 9))):
+        write(tmp_path / kind / "1.png", size)
+    Image.fromarray(np.full((10, 20), 200, np.uint8)).save(tmp_path / "a" / "2.png")
+    data = load_image_folder(tmp_path, image_size=image_size, val_fraction=0, test_fraction=0)
+    assert data.x_train.shape == (3, 3, *shape)
+    assert (data.x_train[1] == 200).all()
+
+
+def test_exif_orientation_turns_the_image(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90° clockwise
+    pixels = RNG.integers(0, 256, (5, 4)).astype(np.uint8)
+    for kind in "ab":
+        (tmp_path / kind).mkdir()
+        Image.fromarray(pixels).save(tmp_path / kind / "1.png", exif=exif)
+    data = load_image_folder(tmp_path, grayscale=True, val_fraction=0, test_fraction=0)
+    np.testing.assert_array_equal(data.x_train[0, 0], np.rot90(pixels, -1))
+
+
+def bomb(path):
+    """A 60-byte header that claims 50,000 × 50,000 pixels."""
+    content = bytearray((path.parent / "0.png").read_bytes())
+    content[16:24] = (50_000).to_bytes(4, "big") * 2
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_bytes(b""), r"1\.png: not a readable image"),
+        (lambda path: path.write_text("hello"), r"1\.png: not a readable image"),
+        (
+            lambda path: path.write_bytes((path.parent / "0.png").read_bytes()[:60]),
+            r"1\.png: not a readable image",
+        ),
+        (bomb, r"1\.png: not a readable image"),
+        (
+            lambda path: write(path, (6, 4)),
+            r"1\.png: .*expected 5×4 pixels as in the first image, got 6×4: give image_size",
+        ),
+        (lambda path: Image.fromarray(np.zeros((5, 4), np.uint16)).save(path), "more than 8 bits"),
+        (lambda path: path.mkdir(), r"1\.png: expected image files in the class folder b, found a folder"),
+    ],
+    ids=["zero bytes", "text", "cut off", "bomb", "another size", "16 bit", "folder"],
+)
+def test_wrong_files_are_named(tmp_path, make, message):
+    for kind in "ab":
+        write(tmp_path / kind / "0.png")
+    make(tmp_path / "b" / "1.png")
+    with pytest.raises(DataError, match=message) as caught:
+        load_image_folder(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_without_classes(tmp_path):
+    with pytest.raises(DataError, match="missing: not a readable folder: No such file"):
+        load_image_folder(tmp_path / "missing")
+    with pytest.raises(DataError, match="expected a sub-folder of images for each class, found no image"):
+        load_image_folder(tmp_path)
+    write(tmp_path / "a" / "1.png")
+    with pytest.raises(DataError, match="at least two classes, got 1"):
+        load_image_folder(tmp_path)
+    write(tmp_path / "1.png")
+    with pytest.raises(DataError, match=r"1\.png: expected images in a sub-folder for each class"):
+        load_image_folder(tmp_path)
+
+
+@pytest.mark.parametrize("image_size", [0, -1, (3,), (3, 0), (3, 4.0), 10**6])
+def test_wrong_image_size(tmp_path, image_size):
+    with pytest.raises(ValueError, match=r"image_size must be an int or \(H, W\)"):
+        load_image_folder(tmp_path, image_size=image_size)
+
+
+def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without_pillow(name, *args, **kwargs):
+        if name.split(".")[0] == "PIL":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_pillow)
+    with pytest.raises(ImportError, match=r'pip install "pynn-cnn\[images\]"'):
+        load_image_folder(tmp_path)

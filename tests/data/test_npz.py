@@ -1,0 +1,267 @@
+"""A user's own .npz file, binary20, and .npz files that mean harm."""
+
+import io
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from pynn.data import DataError, load_binary20, load_npz
+from pynn.data.npz import read_npz
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3))
+Y = np.repeat([0, 1, 2, 3], 10)
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+# -- what is read -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("save_arrays", [np.savez, np.savez_compressed])
+def test_six_arrays_are_taken_as_they_are(tmp_path, save_arrays):
+    parts = {"train": slice(0, 20), "val": slice(20, 28), "test": slice(28, 40)}
+    arrays = {f"{k}_{part}": a[rows] for part, rows in parts.items() for k, a in (("x", X), ("y", Y))}
+    save_arrays(tmp_path / "own.npz", **arrays)
+    data = load_npz(tmp_path / "own.npz")
+    for name, array in arrays.items():
+        read = getattr(data, name)
+        np.testing.assert_array_equal(read, array.astype(np.float32) if name[0] == "x" else array)
+        assert read.dtype == (np.float32 if name[0] == "x" else np.int64)
+    assert (data.name, data.classes, data.origin) == ("own", ("0", "1", "2", "3"), "real")
+
+
+def test_split_is_stratified_seeded_and_complete(tmp_path):
+    path = save(tmp_path / "own.npz", X=X, y=Y)
+    data = load_npz(path, val_fraction=0.2, test_fraction=0.3, seed=5)
+    assert [np.bincount(y).tolist() for y in (data.y_train, data.y_val, data.y_test)] == [
+        [5] * 4,
+        [2] * 4,
+        [3] * 4,
+    ]
+    rows = np.concatenate([data.x_train, data.x_val, data.x_test])
+    order = np.lexsort(rows.T)
+    np.testing.assert_array_equal(rows[order], X.astype(np.float32)[np.lexsort(X.astype(np.float32).T)])
+    label_of = {x.tobytes(): y for x, y in zip(X.astype(np.float32), Y, strict=True)}
+    labels = np.concatenate([data.y_train, data.y_val, data.y_test])
+    assert [label_of[x.tobytes()] for x in rows] == labels.tolist()
+    again, other = (load_npz(path, val_fraction=0.2, test_fraction=0.3, seed=seed) for seed in (5, 6))
+    np.testing.assert_array_equal(again.x_train, data.x_train)
+    assert not np.array_equal(other.x_train, data.x_train)
+
+
+def test_given_parts_are_kept_and_missing_ones_split_off(tmp_path):
+    data = load_npz(save(tmp_path / "own.npz", x_train=X[4:], y_train=Y[4:], x_test=X[:4], y_test=Y[:4]))
+    np.testing.assert_array_equal(data.x_test, X[:4].astype(np.float32))
+    assert (len(data.x_train), len(data.x_val)) == (32, 4)
+
+
+def test_no_validation_and_no_test_part(tmp_path):
+    data = load_npz(save(tmp_path / "own.npz", X=X, y=Y), val_fraction=0, test_fraction=0)
+    assert (data.x_train.shape, data.x_val.shape, data.x_test.shape) == ((40, 3), (0, 3), (0, 3))
+    np.testing.assert_array_equal(data.y_train, Y)
+
+
+@pytest.mark.parametrize("fractions", [(-0.1, 0.1), (0.5, 0.5), (float("nan"), 0)])
+def test_fractions_out_of_range(tmp_path, fractions):
+    path = save(tmp_path / "own.npz", X=X, y=Y)
+    with pytest.raises(ValueError, match="at least 0 and together below 1"):
+        load_npz(path, val_fraction=fractions[0], test_fraction=fractions[1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["dog", "cat", "emu"], ("cat", "dog", "emu")),
+        ([b"dog", b"cat", b"emu"], ("cat", "dog", "emu")),
+        ([7, -2, 100], ("-2", "7", "100")),
+        (np.array([7, 2, 100], np.uint64), ("2", "7", "100")),
+        ([1.0, 0.0, 2.0], ("0", "1", "2")),
+        ([True, False, True], ("False", "True")),
+        ([[7], [2], [9]], ("2", "7", "9")),
+    ],
+    ids=["str", "bytes", "int", "uint64", "whole floats", "bool", "column"],
+)
+def test_labels_of_any_kind(tmp_path, labels, classes):
+    labels = np.array(labels)
+    data = load_npz(save(tmp_path / "own.npz", X=X[:3], y=labels), val_fraction=0, test_fraction=0)
+    assert data.classes == classes
+    names = [
+        v.decode() if isinstance(v, bytes) else str(int(v) if classes[0].isdigit() else v) for v in labels.ravel()
+    ]
+    assert [classes[k] for k in data.y_train] == names
+
+
+def test_a_class_only_in_the_test_part_counts(tmp_path):
+    path = save(tmp_path / "own.npz", x_train=X[:4], y_train=list("abab"), x_test=X[:2], y_test=list("bc"))
+    data = load_npz(path, val_fraction=0)
+    assert data.classes == ("a", "b", "c")
+    assert data.y_test.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "read_shape", "read_dtype"),
+    [
+        ((6, 5, 4), np.uint8, (6, 1, 5, 4), np.uint8),
+        ((6, 2, 5, 4), np.uint8, (6, 2, 5, 4), np.uint8),
+        ((6, 2, 5, 4), np.float64, (6, 2, 5, 4), np.float32),
+        ((6, 5, 4), np.float16, (6, 1, 5, 4), np.float32),
+        ((6, 5), np.uint8, (6, 5), np.float32),
+        ((6, 5), np.int64, (6, 5), np.float32),
+        ((6, 3, 5, 3), np.uint8, (6, 3, 5, 3), np.uint8),
+    ],
+)
+def test_shapes_and_dtypes(tmp_path, shape, dtype, read_shape, read_dtype):
+    x = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    data = load_npz(save(tmp_path / "own.npz", X=x, y=Y[8:14]), val_fraction=0, test_fraction=0)
+    assert (data.x_train.shape, data.x_train.dtype) == (read_shape, read_dtype)
+    np.testing.assert_array_equal(data.x_train.ravel(), x.ravel())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a": X}, "x_train|X and y missing .* the file has a"),
+        ({}, "the file has nothing"),
+        ({"X": X}, "y missing"),
+        ({"x_train": X, "y_train": Y, "x_val": X}, "y_val missing"),
+        ({"X": X, "y": Y[:-1]}, "X has 40 samples, but y 39 labels"),
+        ({"X": X[:, 0], "y": Y}, r"expected X to be numbers of shape .* got float64 \(40,\)"),
+        ({"X": X.astype(str), "y": Y}, "expected X to be numbers"),
+        ({"X": X[:, :0], "y": Y}, r"got float64 \(40, 0\)"),
+        ({"X": X.astype(complex), "y": Y}, "expected X to be numbers"),
+        ({"X": np.full((4, 2), np.nan), "y": [0, 1, 0, 1]}, "X has 8 values that are not finite"),
+        ({"X": np.full((4, 2), 1e300), "y": [0, 1, 0, 1]}, "X has 8 values that are not finite"),
+        ({"X": X, "y": Y + 0.5}, "labels that are integers or strings, got float64"),
+        ({"X": X, "y": np.full(40, np.nan)}, "labels that are integers or strings"),
+        ({"X": X, "y": np.zeros((40, 4))}, r"labels of shape \(N,\), got \(40, 4\)"),
+        ({"X": X, "y": 3}, r"labels of shape \(N,\), got \(\)"),
+        ({"X": X, "y": np.zeros(40, int)}, "at least two classes, got 1"),
+        ({"X": X[:0], "y": Y[:0]}, "at least two classes, got 0"),
+        ({"X": np.zeros((4, 8, 6, 3)), "y": [0, 1, 0, 1]}, r"channels come last: save np\.moveaxis\(X, 3, 1\)"),
+        ({"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y}, r"samples of shape \(3,\) as in x_train"),
+        ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y.astype(str)}, "strings, others numbers"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path, arrays, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load_npz(save(tmp_path / "own.npz", **arrays))
+    assert "own" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# -- files that mean harm ---------------------------------------------------------------------------------------
+
+
+class Runs:
+    def __reduce__(self):
+        return open, ("executed", "w")
+
+
+def test_object_arrays_are_refused_and_nothing_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = save(tmp_path / "own.npz", X=np.array([Runs()]), y=Y)
+    with pytest.raises(DataError, match=r"own\.npz: not a readable \.npz file: X\.npy holds Python objects"):
+        load_npz(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def npy(shape, dtype="<f8", content=b"") -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return stream.getvalue() + content
+
+
+def write_zip(path, content: bytes, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("X.npy", content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy((10**12,)), "claims 8,000,000,000,000 bytes, which it does not hold"),
+        (npy((10**9, 10**9, 10**9)), "which it does not hold"),
+        (npy((10**12,), "|V0"), "which it does not hold"),
+        (npy((-1, -5), content=bytes(40)), "which it does not hold"),
+        (npy((3,), content=bytes(16)), "which it does not hold"),
+        (npy((3,), content=bytes(32)), "which it does not hold"),
+        (npy((3,))[:20], ""),
+        (b"\x93NUMPY\x03\x00", "version"),
+        (b"", ""),
+        (b"not an array", ""),
+        (npy((3,), content=bytes(24)).replace(b"'descr'", b"'other'"), ""),
+    ],
+)
+def test_hostile_members_are_refused_within_little_memory(tmp_path, content, message):
+    path = write_zip(tmp_path / "own.npz", content)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=rf"own\.npz: not a readable \.npz file: .*{message}") as caught:
+        read_npz(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+    assert "\n" not in str(caught.value)
+
+
+def test_a_false_size_in_the_zip_directory_is_refused(tmp_path):
+    """The header and the directory agree on 800 million bytes, the 300 compressed bytes cannot hold them."""
+    header = npy((10**8,))
+    path = write_zip(tmp_path / "own.npz", header + bytes(100_000))
+    content = path.read_bytes()
+    true, false = (struct.pack("<I", len(header) + n) for n in (100_000, 8 * 10**8))
+    assert content.count(true) == 2
+    path.write_bytes(content.replace(true, false))
+    with pytest.raises(DataError, match="claims 800,000,000 bytes, which it does not hold"):
+        read_npz(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x93NUMPY" + bytes(100)], ids=["zero bytes", "cut off", "npy"])
+def test_no_zip_file(tmp_path, content):
+    (tmp_path / "own.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"own\.npz: not a readable \.npz file"):
+        load_npz(tmp_path / "own.npz")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"own\.npz: not a readable \.npz file: No such file"):
+        load_npz(tmp_path / "own.npz")
+
+
+# -- binary20 ---------------------------------------------------------------------------------------------------
+
+X20, Y20 = RNG.random((1000, 20)), RNG.integers(0, 2, 1000)
+
+
+def test_binary20_split(tmp_path):
+    save(tmp_path / "binary20.npz", X=X20, y=Y20)
+    data = load_binary20(tmp_path)
+    for part, rows in (("train", slice(0, 500)), ("val", slice(500, 750)), ("test", slice(750, 1000))):
+        np.testing.assert_array_equal(getattr(data, f"x_{part}"), X20[rows].astype(np.float32))
+        np.testing.assert_array_equal(getattr(data, f"y_{part}"), Y20[rows])
+    assert (data.x_train.dtype, data.y_train.dtype, data.classes) == (np.float32, np.int64, ("0", "1"))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"X": X20[:999], "y": Y20}, r"got X float64 \(999, 20\)"),
+        ({"X": X20, "y": Y20[:, np.newaxis]}, r"y int64 \(1000, 1\)"),
+        ({"X": X20}, r"y of shape \(1000,\), got X"),
+        ({}, "got no arrays"),
+        ({"X": X20.astype(str), "y": Y20}, "floating-point X"),
+        ({"X": X20, "y": Y20 + 1}, "labels 0 and 1"),
+        ({"X": X20 * np.inf, "y": Y20}, "not finite"),
+    ],
+)
+def test_binary20_that_does_not_fit(tmp_path, arrays, message):
+    with pytest.raises(DataError, match=message):
+        save(tmp_path / "binary20.npz", **arrays)
+        load_binary20(tmp_path)
