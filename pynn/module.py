@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["LayerError", "LayerTypeError", "Module", "Parameter"]
+from pynn.initializers import unsampled
+
+__all__ = ["LayerError", "LayerTypeError", "Module", "Parameter", "first_nonfinite", "from_config"]
+
+REAL = (np.dtype(np.float32), np.dtype(np.float64))
+MAX_DEPTH = 64  # of nested containers in a configuration
 
 
 class LayerError(ValueError):
@@ -37,7 +44,7 @@ class Parameter:
 
     def __init__(self, data: np.ndarray):
         self.data = data
-        self.grad = np.zeros_like(data)
+        self.grad = np.zeros(data.shape, data.dtype)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,19 +68,32 @@ class Module:
 
     - `forward(x, *, training=False)`: the output; with `training=True` it keeps what `backward` needs,
     - `backward(dout, *, input_grad=True)`: adds ∂L/∂parameter to each `Parameter.grad` and returns ∂L/∂x
-      (None where `input_grad` is False and leaving it out saves work),
+      (None where `input_grad` is False),
     - `output_shape(input_shape)`: the output's shape without the batch axis, or LayerError,
-    - `config()`: the constructor's arguments as JSON values, from which `pynn.load` rebuilds the layer.
+    - `config()`: the constructor's arguments as JSON values, from which `from_config` rebuilds the layer.
 
-    Attributes that are Parameters, Modules, or arrays named in `buffer_names` make up the state.
+    Attributes that are Parameters, Modules, or arrays named in `buffer_names` make up the state. A layer with
+    parameters has their `dtype`; a container overrides `children` and `outline`. Subclasses are known to
+    `from_config` by their class name, so a name can be used once.
     """
 
     buffer_names: tuple[str, ...] = ()  # arrays that are state but not trained, as running_mean
+    input_axes: tuple[str | int, ...] | None = None  # as ("N", 3, "H", "W"): numbers must match; None: any shape
+    dtype: np.dtype | None = None  # None: float32 and float64 are both taken
     registry: dict[str, type[Module]] = {}  # noqa: RUF012 - one registry, shared on purpose
+    _cache: tuple | None = None  # what backward needs, from forward(training=True) until backward
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        Module.registry[cls.__name__] = cls
+        if cls.__name__.startswith("_"):  # what layers share, no layer itself
+            return
+        known = Module.registry.setdefault(cls.__name__, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(
+                f"a layer named {cls.__name__} exists already, in {known.__module__}: choose another name, "
+                "for models are rebuilt from their files by the names of their layers"
+            )
+        Module.registry[cls.__name__] = cls  # a class that is defined again, as in a notebook, replaces itself
 
     def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
         raise TypeError(f"{type(self).__name__} does not define forward")
@@ -82,14 +102,27 @@ class Module:
         raise TypeError(f"{type(self).__name__} does not define backward")
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return input_shape
+        self._check_axes(("N", *input_shape))
+        return tuple(input_shape)
 
     def config(self) -> dict:
         return {}
 
+    def to_config(self) -> dict:
+        """{"type": class name, **config()}: JSON values, from which `from_config` rebuilds the module."""
+        return {"type": type(self).__name__, **self.config()}
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The outputs in evaluation mode: running statistics, no dropout, nothing kept for `backward`."""
         return self.forward(x, training=False)
+
+    def release(self) -> None:
+        """Drops what `forward(training=True)` kept for `backward`, here and in all modules below."""
+        for _, module in self.named_modules():
+            module._cache = None
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_cache": None}  # a copy starts without what forward kept
 
     # -- parameters and state -------------------------------------------------------------------------------
 
@@ -105,14 +138,20 @@ class Module:
         for name, child in self.children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
+    def _named_uses(self) -> Iterator[tuple[str, Parameter]]:
+        """(path, Parameter) of every place where a Parameter is used."""
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    yield f"{path}.{name}" if path else name, value
+
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(path, Parameter), each Parameter once even where layers share it."""
         seen = set()
-        for path, module in self.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Parameter) and id(value) not in seen:
-                    seen.add(id(value))
-                    yield f"{path}.{name}" if path else name, value
+        for path, parameter in self._named_uses():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield path, parameter
 
     def parameters(self) -> list[Parameter]:
         return [parameter for _, parameter in self.named_parameters()]
@@ -127,17 +166,20 @@ class Module:
         for parameter in self.parameters():
             parameter.zero_grad()
 
+    def _state(self) -> dict[str, np.ndarray]:
+        # A shared Parameter stands under each of its paths: a model rebuilt from its file shares none.
+        return {path: parameter.data for path, parameter in self._named_uses()} | dict(self.named_buffers())
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and buffers by path."""
-        arrays = {path: parameter.data for path, parameter in self.named_parameters()}
-        return {path: array.copy() for path, array in (arrays | dict(self.named_buffers())).items()}
+        return {path: array.copy() for path, array in self._state().items()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Copies `state` into the parameters and buffers; all or nothing.
 
         Raises ValueError where names or shapes differ, TypeError where dtypes differ.
         """
-        own = {path: parameter.data for path, parameter in self.named_parameters()} | dict(self.named_buffers())
+        own = self._state()
         if missing := sorted(own.keys() - state.keys()):
             raise ValueError(f"load_state_dict: the state lacks {', '.join(missing)}, which the model has")
         if unknown := sorted(state.keys() - own.keys()):
@@ -156,6 +198,8 @@ class Module:
 
     def astype(self, dtype) -> Module:
         """A deep copy whose parameters, gradients and buffers have `dtype` (float32 or float64)."""
+        if np.dtype(dtype) not in REAL:
+            raise self._refuse(f"'dtype' must be float32 or float64, got {np.dtype(dtype)}", LayerTypeError)
         twin = copy.deepcopy(self)
         for _, module in twin.named_modules():
             for name, value in vars(module).items():
@@ -167,12 +211,159 @@ class Module:
                     module.dtype = np.dtype(dtype)
         return twin
 
+    def outline(self, input_shape=None, name: str = "", depth: int = 0) -> Iterator[tuple]:
+        """(depth, name, module, output shape or None) of this module and those below it: the rows of a summary."""
+        yield depth, name, self, None if input_shape is None else self.output_shape(input_shape)
+
     # -- help for subclasses --------------------------------------------------------------------------------
 
-    def _refuse(self, problem: str, kind: type[LayerError] = LayerError):
+    def _refuse(self, problem: str, kind: type[LayerError] = LayerError) -> LayerError:
         """The error to raise: `raise self._refuse("expected …, got …: remedy")`."""
         return kind(type(self).__name__, problem)
 
+    def _remedy(self, shape: tuple) -> str:
+        """What to do about an x of `shape`, which does not fit `input_axes`; ends the error's sentence."""
+        return "reshape x, or change the layer"
+
+    def _check_axes(self, shape: tuple) -> None:
+        """Refuses `shape`, with its batch axis, unless it fits `input_axes`."""
+        axes = self.input_axes
+        if axes is None:
+            return
+        if len(shape) == len(axes) and all(
+            isinstance(axis, str) or axis == size for axis, size in zip(axes, shape, strict=True)
+        ):
+            return
+        expected, got = (f"({', '.join(map(str, sizes))}{',' * (len(sizes) == 1)})" for sizes in (axes, shape))
+        raise self._refuse(f"expected x of shape {expected}, got {got}: {self._remedy(shape)}")
+
+    def _check_array(self, name: str, array, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
+        """`array` as a plain ndarray, refused unless it is an array of one of `dtypes`."""
+        wanted = " or ".join(str(dtype) for dtype in dtypes)
+        if not isinstance(array, np.ndarray):
+            problem = f"expected {name} to be a NumPy array of {wanted}, got {type(array).__name__}"
+            raise self._refuse(f"{problem}: convert it with np.asarray", LayerTypeError)
+        if array.dtype not in dtypes:
+            problem = f"expected {name} of {wanted}, got {array.dtype}: convert it with .astype"
+            raise self._refuse(problem, LayerTypeError)
+        return np.asarray(array)
+
+    def _check_input(self, x) -> np.ndarray:
+        """`x`, refused before any work unless it is a batch of the layer's dtype and shape."""
+        x = self._check_array("x", x, REAL if self.dtype is None else (self.dtype,))
+        if x.size == 0 or x.ndim == 0:
+            raise self._refuse(f"expected x with at least one sample and no empty axis, got shape {x.shape}")
+        self._check_axes(x.shape)
+        self.output_shape(x.shape[1:])
+        return x
+
+    def _keep(self, out: np.ndarray, *values) -> None:
+        """Keeps `values` for `backward`, which takes a gradient of the shape and dtype of `out`."""
+        self._cache = (out.shape, out.dtype, values)
+
+    def _take(self, dout) -> tuple[np.ndarray, tuple]:
+        """(dout, what `forward` kept), which is released; a `dout` that does not fit releases nothing."""
+        if self._cache is None:
+            raise self._refuse(
+                "backward has nothing to go by: call forward(x, training=True) before each backward"
+            )
+        shape, dtype, values = self._cache
+        dout = self._check_array("dout", dout, (dtype,))
+        if dout.shape != shape:
+            raise self._refuse(f"expected dout of the output's shape {shape}, got {dout.shape}")
+        self._cache = None
+        return dout, values
+
+    @contextmanager
+    def _naming(self, name: str):
+        """Errors from within get the child's `name` on their path, those of a layer's own making its type too."""
+        try:
+            yield
+        except LayerError as error:
+            raise error.inside(name) from error.__cause__
+        except (ValueError, TypeError) as error:
+            kind = LayerTypeError if isinstance(error, TypeError) else LayerError
+            raise kind(type(dict(self.children())[name]).__name__, str(error), (name,)) from error
+
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"{type(self).__name__}({arguments})"
+        """The constructor's call, defaults left out."""
+        shown = []
+        for name, value in self.config().items():
+            default = inspect.signature(type(self)).parameters[name].default
+            if default is inspect.Parameter.empty:
+                shown.append(repr(value))
+            elif value != (default.__name__ if isinstance(default, type) else default):  # dtype=np.float32
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def from_config(config: dict) -> Module:
+    """The module that `Module.to_config` described, its parameters all zero: `load_state_dict` fills them.
+
+    `config` may come from a hostile file: only registered Modules are made, from arguments that their
+    constructors check, and memory is not touched before `load_state_dict` has compared the shapes.
+    Raises ValueError, in a sentence, for anything else.
+    """
+    with unsampled():
+        return _build(config, "the model", 0)
+
+
+def _build(config, where: str, depth: int) -> Module:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"model configuration: {where} is nested more than {MAX_DEPTH} deep")
+    if not isinstance(config, dict) or not isinstance(config.get("type"), str):
+        raise ValueError(
+            f'model configuration: expected {where} to be an object with a "type", got {config!r:.80}'
+        )
+    kind = Module.registry.get(config["type"])
+    if kind is None:
+        raise ValueError(
+            f"model configuration: {where} is a {config['type']!r:.80}, which is no known layer: "
+            "import the module that defines it first"
+        )
+    where = f"{where} ({kind.__name__})"
+    expected = inspect.signature(kind).parameters
+    arguments: dict = {}
+    positional: list = []
+    for name, value in config.items():
+        if name == "type":
+            continue
+        if name not in expected or name == "rng":
+            raise ValueError(f"model configuration: {where} takes no argument {name!r:.80}")
+        if isinstance(value, dict):
+            value = _build(value, f"{name} of {where}", depth + 1)
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            value = [_build(item, f"{name}[{i}] of {where}", depth + 1) for i, item in enumerate(value)]
+        if expected[name].kind is inspect.Parameter.VAR_POSITIONAL:
+            positional = value if isinstance(value, list) else [value]
+        else:
+            arguments[name] = value
+    try:
+        return kind(*positional, **arguments)
+    except (TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise ValueError(f"model configuration: {where} cannot be made: {error}") from error
+
+
+def first_nonfinite(model: Module, x: np.ndarray) -> str | None:
+    """The path and type of the first layer whose output for `x` in training mode is not finite, as "3 Conv2d".
+
+    "x" if `x` itself is not finite, None if all is. The model is not changed: a copy does the work.
+    """
+    if not np.isfinite(x).all():
+        return "x"
+    twin, found = copy.deepcopy(model), []
+
+    def watch(label: str, forward):
+        def watched(x, *, training=False):
+            out = forward(x, training=training)
+            if not np.isfinite(out).all():
+                found.append(label)
+            return out
+
+        return watched
+
+    for path, module in list(twin.named_modules()):
+        vars(module)["forward"] = watch(f"{path} {type(module).__name__}".strip(), module.forward)
+    with np.errstate(all="ignore"):  # overflow is what is looked for
+        twin.forward(x, training=True)
+    return found[0] if found else None

@@ -1,0 +1,86 @@
+"""Owns the first values of parameters: samplers by name, each with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+
+__all__ = ["INITIALIZERS", "initialize", "unsampled"]
+
+
+def kaiming_normal(rng, shape, fan_in, fan_out):
+    """N(0, 2/fan_in): keeps the variance through layers of ReLUs. He et al. 2015, arXiv:1502.01852, eq. 10."""
+    return rng.standard_normal(shape) * np.sqrt(2 / fan_in)
+
+
+def kaiming_uniform(rng, shape, fan_in, fan_out):
+    """U(−a, a) with a = √(6/fan_in), the variance of `kaiming_normal`."""
+    return rng.uniform(-1, 1, shape) * np.sqrt(6 / fan_in)
+
+
+def xavier_normal(rng, shape, fan_in, fan_out):
+    """N(0, 2/(fan_in + fan_out)): for sigmoid and tanh. Glorot & Bengio 2010, eq. 12."""
+    return rng.standard_normal(shape) * np.sqrt(2 / (fan_in + fan_out))
+
+
+def xavier_uniform(rng, shape, fan_in, fan_out):
+    """U(−a, a) with a = √(6/(fan_in + fan_out)). Glorot & Bengio 2010, eq. 16."""
+    return rng.uniform(-1, 1, shape) * np.sqrt(6 / (fan_in + fan_out))
+
+
+def normal(rng, shape, fan_in, fan_out):
+    """N(0, 0.01²), whatever the fans."""
+    return rng.standard_normal(shape) * 0.01
+
+
+def zeros(rng, shape, fan_in, fan_out):
+    """0: for biases, and for linear models, whose loss is convex."""
+    return np.zeros(shape)
+
+
+def ones(rng, shape, fan_in, fan_out):
+    """1: for the scale of batch normalisation."""
+    return np.ones(shape)
+
+
+INITIALIZERS = {
+    function.__name__: function
+    for function in (kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform, normal, zeros, ones)
+}
+
+_sampling = ContextVar("sampling", default=True)
+
+
+def initialize(
+    name: str,
+    shape: tuple[int, ...],
+    fan_in: int = 1,
+    fan_out: int = 1,
+    dtype=np.float32,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """A new array of `shape` and `dtype`, filled by the initializer called `name`.
+
+    `fan_in`, `fan_out`: how many inputs feed one output, and the reverse: (D, M) for a linear weight,
+    (C·KH·KW, F·KH·KW) for a convolution. Samples are drawn in float64 and rounded, so that one seed gives
+    the same model in both precisions. `rng` None: fresh entropy. Raises ValueError for an unknown name.
+    """
+    if name not in INITIALIZERS:
+        raise ValueError(f"initialize: expected one of {', '.join(INITIALIZERS)}, got {name!r}")
+    if not _sampling.get():
+        return np.zeros(shape, dtype)
+    rng = np.random.default_rng() if rng is None else rng
+    return np.asarray(INITIALIZERS[name](rng, shape, fan_in, fan_out), dtype=dtype)
+
+
+@contextmanager
+def unsampled() -> Iterator[None]:
+    """Within this context `initialize` only reserves zeros, untouched: for models whose state is loaded next."""
+    token = _sampling.set(False)
+    try:
+        yield
+    finally:
+        _sampling.reset(token)

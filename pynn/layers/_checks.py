@@ -1,0 +1,103 @@
+"""What every constructor of a layer checks: sizes, windows, rates, dtypes; refusals name layer and argument."""
+
+from math import isfinite
+from numbers import Integral, Real
+
+import numpy as np
+
+from pynn.initializers import INITIALIZERS
+from pynn.module import REAL, LayerTypeError, Module
+
+LARGEST = 2**30
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def size(layer: Module, name: str, value) -> int:
+    """`value` as an int of at least 1."""
+    if not _is_integer(value):
+        raise layer._refuse(f"'{name}' must be an int, got {value!r}", LayerTypeError)
+    if not 1 <= value <= LARGEST:
+        raise layer._refuse(f"'{name}' must be from 1 to 2**30, got {value!r}")
+    return int(value)
+
+
+def pair(layer: Module, name: str, value, minimum: int) -> tuple[int, int]:
+    """`value`, an int or a pair of ints, as (vertical, horizontal), each at least `minimum`."""
+    values = (value, value) if _is_integer(value) else value
+    if not isinstance(values, tuple | list) or len(values) != 2 or not all(map(_is_integer, values)):
+        raise layer._refuse(f"'{name}' must be an int or a pair of ints, got {value!r}", LayerTypeError)
+    if not all(minimum <= v <= LARGEST for v in values):
+        raise layer._refuse(f"'{name}' must be from {minimum} to 2**30, got {value!r}")
+    return int(values[0]), int(values[1])
+
+
+def unpaired(values: tuple[int, int]) -> int | list[int]:
+    """The pair as JSON: one int where both are equal."""
+    return values[0] if values[0] == values[1] else list(values)
+
+
+def number(layer: Module, name: str, value, fits, wanted: str) -> float:
+    """`value` as a finite float for which `fits(value)` holds; `wanted` says so in words."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise layer._refuse(f"'{name}' must be a number, got {value!r}", LayerTypeError)
+    if not (isfinite(value) and fits(value)):
+        raise layer._refuse(f"'{name}' must be {wanted}, got {value!r}")
+    return float(value)
+
+
+def flag(layer: Module, name: str, value) -> bool:
+    if not isinstance(value, bool):
+        raise layer._refuse(f"'{name}' must be True or False, got {value!r}", LayerTypeError)
+    return value
+
+
+def initializer(layer: Module, name: str) -> str:
+    if not isinstance(name, str) or name not in INITIALIZERS:
+        raise layer._refuse(f"'init' must be one of {', '.join(INITIALIZERS)}, got {name!r}")
+    return name
+
+
+def floating(layer: Module, dtype) -> np.dtype:
+    """`dtype`, a type or its name, as float32 or float64."""
+    for real in REAL:
+        if isinstance(dtype, type | str | np.dtype) and dtype in (real, real.type, real.name):
+            return real
+    raise layer._refuse(f"'dtype' must be float32 or float64, got {dtype!r}", LayerTypeError)
+
+
+def generator(layer: Module, rng) -> np.random.Generator:
+    """`rng`, or a new generator from fresh entropy where it is None."""
+    if rng is None:
+        return np.random.default_rng()
+    if not isinstance(rng, np.random.Generator):
+        problem = (
+            f"'rng' must be a numpy.random.Generator or None, got {rng!r}: pass numpy.random.default_rng(seed)"
+        )
+        raise layer._refuse(problem, LayerTypeError)
+    return rng
+
+
+def window_output(layer: Module, image, kernel, stride, padding, dilation=(1, 1)) -> tuple[int, int]:
+    """(OH, OW) of a sliding window: ⌊(S + 2P − D(K − 1) − 1) / stride⌋ + 1 per axis of an `image` (H, W)."""
+    extents = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padded = [s + 2 * p for s, p in zip(image, padding, strict=True)]
+    if extents[0] > padded[0] or extents[1] > padded[1]:
+        raise layer._refuse(
+            f"expected an image no smaller than the {extents[0]}×{extents[1]} window, got {image[0]}×{image[1]}, "
+            f"{padded[0]}×{padded[1]} with padding: use a smaller kernel_size, more padding, or fewer pools"
+        )
+    return (padded[0] - extents[0]) // stride[0] + 1, (padded[1] - extents[1]) // stride[1] + 1
+
+
+def image_remedy(shape: tuple, channels: int | str, change: str) -> str:
+    """What to do about an x of `shape` where (N, `channels`, H, W) was expected."""
+    if len(shape) == 3:
+        return "add the channel axis with x[:, None]"
+    if len(shape) != 4:
+        return "images have four axes"
+    if shape[3] == channels:
+        return "the channels come second, so x.transpose(0, 3, 1, 2)"
+    return change
