@@ -138,7 +138,7 @@ class Optimizer(ABC):
         """`value` as a float, or a sentence: it must be a number in [0, below)."""
         if not isinstance(value, Real):
             raise TypeError(f"{self._name} {name} must be a number, got {value!r}")
-        if not 0 <= value < below:
+        if not 0 <= float(value) < below:
             raise ValueError(f"{self._name} {name} must be at least 0 and less than {below}, got {value!r}")
         return float(value)
 
@@ -298,7 +298,8 @@ def decay_groups(model: Module, weight_decay: float) -> list[dict]:
     "All else" is biases and batch-norm parameters, which gain nothing from being small (Goodfellow et al. 2016,
     Deep Learning, section 7.1).
     """
-    decayed, others = [], []
+    decayed: list[Parameter] = []
+    others: list[Parameter] = []
     for path, parameter in model.named_parameters():
         is_weight = path.rpartition(".")[2] == "weight" and parameter.data.ndim >= 2
         (decayed if is_weight else others).append(parameter)
