@@ -30,11 +30,6 @@ cdef real_t lane_sum(const real_t* x, Py_ssize_t n) noexcept nogil:
     return total
 
 
-cdef inline Py_ssize_t rows_in_image(Py_ssize_t row, Py_ssize_t last, Py_ssize_t out_h) noexcept nogil:
-    """How many of the output rows row … last − 1 belong to the image of `row`."""
-    return min(last, (row // out_h + 1) * out_h) - row
-
-
 cdef void conv_forward_rows(
     const real_t* x, const real_t* weight, const real_t* bias, real_t* out, const Window* w,
     Py_ssize_t filters, Py_ssize_t first, Py_ssize_t last, Py_ssize_t ld, real_t* scratch,

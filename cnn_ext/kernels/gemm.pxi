@@ -75,8 +75,12 @@ cdef void pack_columns(
             for p in range(k):
                 source = b + p * row + left
                 target = panels + p * width
-                for j in range(columns):
-                    target[j] = source[j]
+                if columns == width:  # a constant count: whole vectors
+                    for j in range(width):
+                        target[j] = source[j]
+                else:
+                    for j in range(columns):
+                        target[j] = source[j]
         else:
             for j in range(columns):
                 source = b + (left + j) * col

@@ -34,7 +34,8 @@ def im2col(x: np.ndarray, kernel_size, *, stride=1, padding=0, dilation=1) -> np
     """The pixels under every position of a sliding window, as columns of a matrix.
 
     cols[n, (c·KH + i)·KW + j, oh·OW + ow] = x[n, c, oh·stride − padding + i·dilation,
-    ow·stride − padding + j·dilation], zero outside the image, with OH = ⌊(H + 2·padding − dilation·(KH − 1) − 1) / stride⌋ + 1 and OW likewise.
+    ow·stride − padding + j·dilation], zero outside the image, with
+    OH = ⌊(H + 2·padding − dilation·(KH − 1) − 1) / stride⌋ + 1 and OW likewise.
 
     x : (N, C, H, W), float32 or float64. `kernel_size`, `stride`, `padding`, `dilation`: an int or a pair
     (vertical, horizontal). Returns (N, C·KH·KW, OH·OW). Raises TypeError for dtypes and ValueError for shapes,
@@ -66,7 +67,16 @@ def col2im(cols: np.ndarray, x_shape, kernel_size, *, stride=1, padding=0, dilat
     out = window_output(op, x_shape[2:], kernel, stride, padding, dilation)
     require_shape(op, "cols", cols, (x_shape[0], x_shape[1] * kernel[0] * kernel[1], out[0] * out[1]))
     x = np.zeros(x_shape, cols.dtype)
-    kernels.col2im(cols, x, kernel, out, stride, padding, dilation, get_num_threads())
+    kernels.col2im(
+        cols.copy(),
+        x,  # the kernel uses its argument up
+        kernel,
+        out,
+        stride,
+        padding,
+        dilation,
+        get_num_threads(),
+    )
     return x
 
 
