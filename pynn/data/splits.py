@@ -26,7 +26,7 @@ def stratified(
 
     y : (N,) int64, class indices. Of a class with n samples, round(n · fraction) go to each of val and test.
     """
-    if min(fractions) < 0 or sum(fractions) >= 1:
+    if not (min(fractions) >= 0 and sum(fractions) < 1):  # so written, NaN is refused as well
         raise ValueError(
             f"val_fraction and test_fraction must be at least 0 and together below 1, got {fractions}"
         )

@@ -153,19 +153,19 @@ class Compose:
 def _rotate(x: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """`x` (N, C, H, W) rotated counter-clockwise by `angles` (N,) in radians."""
     n, channels, height, width = x.shape
+    pixels, stride = height * width, width + 3
     real = np.float32 if x.dtype in (np.uint8, np.float32) else np.float64
     cos, sin = (f(angles).astype(real)[:, np.newaxis, np.newaxis] for f in (np.cos, np.sin))
     down = np.arange(height, dtype=real)[:, np.newaxis] - (height - 1) / 2
     right = np.arange(width, dtype=real) - (width - 1) / 2
     # The origin of each pixel, relative to the centre: turned clockwise, with rows counting downwards.
-    rows = (cos * down + sin * right + (height - 1) / 2).reshape(n, 1, -1)
-    columns = (cos * right - sin * down + (width - 1) / 2).reshape(n, 1, -1)
+    rows = (cos * down + sin * right + (height - 1) / 2).reshape(n, 1, pixels)
+    columns = (cos * right - sin * down + (width - 1) / 2).reshape(n, 1, pixels)
     # A border of zeros, one pixel before and two after, is where all origins outside the image are sent.
     rows, columns = np.clip(rows, -1, height) + 1, np.clip(columns, -1, width) + 1
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2))).reshape(n, channels, -1)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2))).reshape(n, channels, (height + 3) * stride)
     top, left = np.floor(rows), np.floor(columns)
     down, right = rows - top, columns - left
-    stride = width + 3
     corner = top.astype(np.intp) * stride + left.astype(np.intp)
 
     def pixel(offset: int) -> np.ndarray:

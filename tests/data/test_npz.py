@@ -262,6 +262,6 @@ def test_binary20_split(tmp_path):
     ],
 )
 def test_binary20_that_does_not_fit(tmp_path, arrays, message):
+    save(tmp_path / "binary20.npz", **arrays)
     with pytest.raises(DataError, match=message):
-        save(tmp_path / "binary20.npz", **arrays)
         load_binary20(tmp_path)
