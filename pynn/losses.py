@@ -38,9 +38,7 @@ class Loss(ABC):
         target = self._target(scores, y)
         if not np.isfinite(scores).all():
             return float("nan"), np.full(scores.shape, np.nan, scores.dtype)
-        with np.errstate(
-            all="ignore"
-        ):  # finite scores may still overflow: the loss is then inf, without a warning
+        with np.errstate(all="ignore"):  # an overflow shows in the loss: inf, without a warning
             loss, dscores = self._evaluate(scores.astype(np.float64, copy=False), target)
             return float(loss), dscores.astype(scores.dtype, order="C", copy=False)
 
