@@ -119,7 +119,7 @@ def _network(kind: str | None, data: Dataset, hidden: int, rng: np.random.Genera
 
 
 def image_network(input_shape: tuple[int, int, int], hidden: int, n_classes: int, *, rng=None) -> Sequential:
-    """Blocks Conv 3×3 – BN – ReLU, halved by max-pools until a side is below 8, then FC – BN – ReLU – Dropout – FC.
+    """Blocks Conv 3×3 – BN – ReLU, halved by max-pools until a side is below 8; FC – BN – ReLU – Dropout – FC.
 
     The first block has 16 channels, each later one twice as many, up to 64: 28×28 images take three blocks.
     """

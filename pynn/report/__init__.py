@@ -1,8 +1,9 @@
 """The report: one self-contained HTML page, and the results.json that it is made from."""
 
+from pynn.report.drawing import require_matplotlib
 from pynn.report.page import render, write_report
-from pynn.report.plots import choice_text, require_matplotlib
 from pynn.report.results import ResultsError, merge_rows, read_rows, write_rows
+from pynn.report.words import choice_text
 
 __all__ = [
     "ResultsError",

@@ -32,7 +32,7 @@ class ResultsError(ValueError):
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows of a results.json. Raises ResultsError where it holds anything else, OSError where it is no file."""
+    """The rows of a results.json. Raises ResultsError for anything else, OSError where it cannot be read."""
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
