@@ -10,9 +10,10 @@ from pathlib import Path
 
 from cnn_ext.isa import openmp_enabled
 
-__all__ = ["available_cpus", "get_num_threads", "set_num_threads"]
+__all__ = ["available_cpus", "get_num_threads", "set_num_threads", "threads_for"]
 
 _MAX_THREADS = 256  # more is a typing mistake; scratch memory grows with it
+_WORTH_THREADS = 100_000  # about 10 µs of work, twice what waking and joining the other threads takes
 
 
 def _cgroup_quota(root: str = "/sys/fs/cgroup") -> float:
@@ -40,6 +41,11 @@ def available_cpus() -> int:
 def get_num_threads() -> int:
     """The number of threads that kernels use; 1 where the build has no OpenMP."""
     return _num_threads
+
+
+def threads_for(operations: int) -> int:
+    """The threads that a kernel of so many elementary operations should use: 1 where waking others costs more."""
+    return _num_threads if operations >= _WORTH_THREADS else 1
 
 
 def set_num_threads(n: int) -> None:

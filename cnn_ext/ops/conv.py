@@ -4,7 +4,7 @@ import numpy as np
 
 from cnn_ext._checks import pair, real_array, require_shape, window_output
 from cnn_ext.isa import kernels
-from cnn_ext.threads import get_num_threads
+from cnn_ext.threads import threads_for
 from cnn_ext.workspace import scratch
 
 __all__ = ["col2im", "conv2d_backward", "conv2d_forward", "im2col"]
@@ -48,7 +48,7 @@ def im2col(x: np.ndarray, kernel_size, *, stride=1, padding=0, dilation=1) -> np
     kernel, stride, padding, dilation = _geometry(op, kernel_size, stride, padding, dilation)
     out = window_output(op, x.shape[2:], kernel, stride, padding, dilation)
     cols = np.empty((len(x), x.shape[1] * kernel[0] * kernel[1], out[0] * out[1]), x.dtype)
-    kernels.im2col(x, cols, kernel, out, stride, padding, dilation, get_num_threads())
+    kernels.im2col(x, cols, kernel, out, stride, padding, dilation, threads_for(cols.size))
     return cols
 
 
@@ -122,7 +122,7 @@ def conv2d_forward(
         require_shape(op, "bias", bias, (len(weight),))
     out = np.empty((len(x), len(weight), oh, ow), x.dtype)
     at_a_time, ld, share = _blocking(weight, len(x) * oh, ow)
-    threads = get_num_threads()
+    threads = threads_for(out.size * weight[0].size)
     kernels.conv2d_forward(
         x, weight, bias, out, stride, padding, dilation, at_a_time, ld, scratch(threads * share, x.dtype), threads
     )
@@ -148,7 +148,7 @@ def conv2d_backward(
     dweight, dbias = np.empty_like(weight), np.empty(len(weight), x.dtype)
     at_a_time, ld, share = _blocking(weight, len(x) * oh, ow)
     slots = max(1, min(_TASKS, len(x), _SLOTS_BYTES // weight.nbytes))
-    threads = get_num_threads()
+    threads = threads_for(dout.size * weight[0].size)
     memory = scratch(threads * share + slots * (weight.size + len(weight)), x.dtype)
     kernels.conv2d_backward(
         dout, x, weight, dx, dweight, dbias, stride, padding, dilation, slots, at_a_time, ld, memory, threads

@@ -4,7 +4,7 @@ import numpy as np
 
 from cnn_ext._checks import real_array, require_shape
 from cnn_ext.isa import kernels
-from cnn_ext.threads import get_num_threads
+from cnn_ext.threads import threads_for
 from cnn_ext.workspace import scratch
 
 __all__ = ["linear_backward", "linear_forward"]
@@ -36,7 +36,7 @@ def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = 
         bias = real_array(op, "bias", bias, "(out_features,)", 1, x.dtype)
         require_shape(op, "bias", bias, weight.shape[1:])
     out = np.empty((len(x), weight.shape[1]), x.dtype)
-    threads = get_num_threads()
+    threads = threads_for(len(x) * weight.size)
     kernels.linear_forward(x, weight, bias, out, scratch(threads * kernels.gemm_scratch, x.dtype), threads)
     return out
 
@@ -56,7 +56,7 @@ def linear_backward(
     require_shape(op, "dout", dout, (len(x), weight.shape[1]))
     dx = np.empty_like(x) if input_grad else None
     dweight, dbias = np.empty_like(weight), np.empty(weight.shape[1], x.dtype)
-    threads = get_num_threads()
+    threads = threads_for(len(x) * weight.size)
     memory = scratch(threads * kernels.gemm_scratch, x.dtype)
     kernels.linear_backward(dout, x, weight, dx, dweight, dbias, memory, threads)
     return dx, dweight, dbias
