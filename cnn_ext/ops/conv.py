@@ -67,16 +67,8 @@ def col2im(cols: np.ndarray, x_shape, kernel_size, *, stride=1, padding=0, dilat
     out = window_output(op, x_shape[2:], kernel, stride, padding, dilation)
     require_shape(op, "cols", cols, (x_shape[0], x_shape[1] * kernel[0] * kernel[1], out[0] * out[1]))
     x = np.zeros(x_shape, cols.dtype)
-    kernels.col2im(
-        cols.copy(),
-        x,  # the kernel uses its argument up
-        kernel,
-        out,
-        stride,
-        padding,
-        dilation,
-        get_num_threads(),
-    )
+    used_up = cols.copy()  # the kernel overwrites it
+    kernels.col2im(used_up, x, kernel, out, stride, padding, dilation, threads_for(cols.size))
     return x
 
 
