@@ -6,7 +6,20 @@ and results are C-contiguous. Ops raise TypeError for dtypes and ValueError for 
 
 from cnn_ext import reference
 from cnn_ext.isa import isa, openmp_enabled, supported_isas
-from cnn_ext.ops.activations import relu_backward, relu_forward
+from cnn_ext.ops.activations import (
+    gelu_backward,
+    gelu_forward,
+    leaky_relu_backward,
+    leaky_relu_forward,
+    relu_backward,
+    relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
+    silu_backward,
+    silu_forward,
+    tanh_backward,
+    tanh_forward,
+)
 from cnn_ext.ops.conv import col2im, conv2d_backward, conv2d_forward, im2col
 from cnn_ext.ops.linear import linear_backward, linear_forward
 from cnn_ext.ops.norm import (
@@ -32,9 +45,13 @@ __all__ = [
     "col2im",
     "conv2d_backward",
     "conv2d_forward",
+    "gelu_backward",
+    "gelu_forward",
     "get_num_threads",
     "im2col",
     "isa",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "linear_backward",
     "linear_forward",
     "max_pool2d_backward",
@@ -44,5 +61,11 @@ __all__ = [
     "relu_backward",
     "relu_forward",
     "set_num_threads",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "silu_backward",
+    "silu_forward",
     "supported_isas",
+    "tanh_backward",
+    "tanh_forward",
 ]

@@ -1,6 +1,19 @@
 """The NumPy twin of every op, with an equal signature: slow, obvious, and the specification of the kernels."""
 
-from cnn_ext.reference.activations import relu_backward, relu_forward
+from cnn_ext.reference.activations import (
+    gelu_backward,
+    gelu_forward,
+    leaky_relu_backward,
+    leaky_relu_forward,
+    relu_backward,
+    relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
+    silu_backward,
+    silu_forward,
+    tanh_backward,
+    tanh_forward,
+)
 from cnn_ext.reference.conv import col2im, conv2d_backward, conv2d_forward, im2col
 from cnn_ext.reference.linear import linear_backward, linear_forward
 from cnn_ext.reference.norm import (
@@ -24,11 +37,21 @@ __all__ = [
     "col2im",
     "conv2d_backward",
     "conv2d_forward",
+    "gelu_backward",
+    "gelu_forward",
     "im2col",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "linear_backward",
     "linear_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
     "relu_backward",
     "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "silu_backward",
+    "silu_forward",
+    "tanh_backward",
+    "tanh_forward",
 ]
