@@ -14,7 +14,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from pynn.cli.errors import UsageError, refusals, sentence
+from pynn.cli.errors import UsageError, is_refusal, sentence
 
 __all__ = ["main"]
 
@@ -30,10 +30,8 @@ def main(argv: list[str] | None = None) -> int:
         return _tell(f"interrupted: {interrupt or 'nothing was written'}", 130)
     except BrokenPipeError:  # the reader, as `head`, wants no more; Python must not complain of it at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except refusals() as error:
-        if (
-            isinstance(error, ImportError) and error.name
-        ):  # not a missing extra, which has a sentence: a broken install
+    except Exception as error:
+        if not is_refusal(error):
             raise
         return _tell(f"error: {sentence(error)}", 2)
     return 0

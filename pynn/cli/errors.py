@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["UsageError", "refusals", "sentence"]
+__all__ = ["UsageError", "is_refusal", "sentence"]
 
 
 class UsageError(ValueError):
     """The command line asks for something that is not there or cannot be."""
 
 
-def refusals() -> tuple[type[Exception], ...]:
-    """The exceptions that mean wrong input or surroundings; every other one is a bug and keeps its traceback."""
+def is_refusal(error: Exception) -> bool:
+    """Whether `error` means wrong input or surroundings; every other one is a bug and keeps its traceback."""
     from pynn.data import DataError
     from pynn.io import ModelFileError
     from pynn.module import LayerError
     from pynn.report import ResultsError
     from pynn.solver import TrainingDiverged
 
-    return (
-        UsageError,
-        DataError,
-        LayerError,
-        ModelFileError,
-        ResultsError,
-        TrainingDiverged,
-        OSError,
-        ImportError,
-        MemoryError,
-    )
+    if isinstance(error, ImportError):
+        return error.name is None  # a missing extra, in our own words; Python names what a broken install lacks
+    refusals = (UsageError, DataError, LayerError, ModelFileError, ResultsError, TrainingDiverged)
+    return isinstance(error, (*refusals, OSError, MemoryError))
 
 
 def sentence(error: Exception) -> str:

@@ -88,9 +88,9 @@ def _summary(rows: list[dict]) -> str:
     if embedded:
         questions = [row["question"] for row in rows if row["origin"] == "embedded"]
         sentences.append(
-            f"<strong>Other data in {enumeration(questions)}:</strong> the named data could not be had, and a small "
-            f"set that comes with pynn ({enumeration(embedded)}) stands in, so that these figures do not compare "
-            "with the reported ones."
+            f"<strong>Other data in {enumeration(questions)}:</strong> the named data could not be had, and a "
+            f"small set that comes with pynn ({enumeration(embedded)}) stands in, so that these figures do not "
+            "compare with the reported ones."
         )
     if quick := [row["question"] for row in rows if row.get("quick")]:
         sentences.append(
