@@ -18,6 +18,8 @@ __all__ = ["Config", "run"]
 
 @dataclass(frozen=True)
 class Config:
+    """Searched: the learning rate of each deep network of 7.1; the rest of 7.1–7.3 is measured as configured."""
+
     sigmoid: SigmoidConfig = SigmoidConfig()
     dropout: DropoutConfig = DropoutConfig()
     divergence: DivergenceConfig = DivergenceConfig()
