@@ -289,6 +289,7 @@ class Module:
         """The constructor's call, defaults left out."""
         shown = []
         for name, value in self.config().items():
+            value = tuple(value) if isinstance(value, list) else value
             default = inspect.signature(type(self)).parameters[name].default
             if default is inspect.Parameter.empty:
                 shown.append(repr(value))

@@ -24,8 +24,8 @@ class _Container(Module):
         for path, module in self.named_modules():
             if id(module) in paths:
                 raise self._refuse(
-                    f"the same {type(module).__name__} is at {paths[id(module)]} and at {path}: a layer keeps what "
-                    "backward needs of one call only, so make a second layer (which may share its Parameters)"
+                    f"the same {type(module).__name__} is at {paths[id(module)]} and at {path}: a layer keeps "
+                    "what backward needs of one call only, so make a second layer (which may share its Parameters)"
                 )
             paths[id(module)] = path
             if module.dtype is not None:
