@@ -18,7 +18,7 @@ def open_progress(progress: bool | None, *, total_steps: int, epochs: int, done:
         return _Silent()
     if sys.stderr.isatty():
         try:
-            from tqdm import tqdm
+            from tqdm import tqdm  # type: ignore[import-untyped]
         except ImportError:  # lines say the same; `pip install "pynn-cnn[progress]"` brings the bar
             return _Lines(epochs)
         return _Bar(tqdm(total=total_steps, initial=done, unit="step", leave=True), epochs)
