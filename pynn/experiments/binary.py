@@ -24,7 +24,7 @@ class BinaryConfig:
     hidden_weight_decays: tuple[float, ...]
     linear: Recipe
     hidden: Recipe
-    n_trials: int = 3  # trainings behind each candidate's validation accuracy
+    n_trials: int = 2  # trainings behind each candidate's validation accuracy
     n_seeds: int = 10
     refit: bool = True  # finally trained on training and validation samples, as there are few
 

@@ -21,18 +21,18 @@ QUESTIONS = (
 class Config(BinaryConfig):
     """Searched: the weight decay, and the hidden size with it."""
 
-    weight_decays: tuple[float, ...] = (1e-2, 3e-3, 1e-3, 3e-4, 0.0)
+    weight_decays: tuple[float, ...] = (3e-3, 1e-3, 3e-4, 1e-4)
     hidden_sizes: tuple[int, ...] = (10, 30, 100, 300, 1000)
-    hidden_weight_decays: tuple[float, ...] = (3e-2, 1e-2, 3e-3)
-    linear: Recipe = Recipe(epochs=30, lr=0.1, batch_size=50)
-    hidden: Recipe = Recipe(epochs=30, lr=0.03, batch_size=50)
+    hidden_weight_decays: tuple[float, ...] = (3e-2, 2e-2, 1e-2)
+    linear: Recipe = Recipe(epochs=150, lr=1.0)
+    hidden: Recipe = Recipe(epochs=60, lr=0.5)
 
     @classmethod
     def quick(cls) -> Config:
         return cls(
-            weight_decays=(1e-2, 1e-3),
+            weight_decays=(1e-3, 1e-4),
             hidden_sizes=(10, 100),
-            hidden_weight_decays=(1e-2,),
+            hidden_weight_decays=(2e-2,),
             n_trials=1,
             n_seeds=3,
         )

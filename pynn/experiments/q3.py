@@ -21,18 +21,18 @@ QUESTIONS = (
 class Config(BinaryConfig):
     """Searched: the weight decay, which is the SVM's L2 penalty, and the hidden size with it."""
 
-    weight_decays: tuple[float, ...] = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
+    weight_decays: tuple[float, ...] = (3e-3, 1e-3, 3e-4, 1e-4)
     hidden_sizes: tuple[int, ...] = (10, 30, 100, 300, 1000)
-    hidden_weight_decays: tuple[float, ...] = (1e-1, 3e-2, 1e-2)
-    linear: Recipe = Recipe(epochs=30, lr=0.1, batch_size=50)
-    hidden: Recipe = Recipe(epochs=30, lr=0.03, batch_size=50)
+    hidden_weight_decays: tuple[float, ...] = (2e-1, 1e-1, 5e-2)
+    linear: Recipe = Recipe(epochs=150, lr=0.3)
+    hidden: Recipe = Recipe(epochs=60, lr=0.3)
 
     @classmethod
     def quick(cls) -> Config:
         return cls(
-            weight_decays=(1e-2, 1e-3),
+            weight_decays=(1e-3, 1e-4),
             hidden_sizes=(10, 100),
-            hidden_weight_decays=(3e-2,),
+            hidden_weight_decays=(1e-1,),
             n_trials=1,
             n_seeds=3,
         )
