@@ -209,7 +209,7 @@ def test_reader_settings_of_matplotlib_change_nothing():
     import matplotlib
 
     expected = render([row_of("7.2")])
-    with matplotlib.rc_context({"lines.linewidth": 9, "axes.facecolor": "red", "svg.fonttype": "path"}):
+    with matplotlib.rc_context({"lines.linewidth": 9, "axes.xmargin": 0.3, "svg.fonttype": "path"}):
         assert render([row_of("7.2")]) == expected
 
 
