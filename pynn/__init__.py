@@ -1,1 +1,108 @@
-"""Small neural networks on ordinary CPUs."""
+"""Train and run small neural networks, convolutional ones above all, on ordinary CPUs.
+
+A model is a `Sequential` of layers; a `Solver` trains it with a loss and an optimizer; `save` and `load` keep it
+in a file. Data sets are in `pynn.data`, ready-made networks in `pynn.models`, the course's questions in
+`pynn.experiments`.
+"""
+
+from importlib.metadata import version
+
+from cnn_ext import get_num_threads, set_num_threads
+from pynn import data, models
+from pynn.gradcheck import GradientError, gradcheck, gradcheck_loss, gradcheck_model
+from pynn.io import ModelFileError, load, load_metadata, save
+from pynn.layers import (
+    GELU,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Tanh,
+    VanillaDropout,
+)
+from pynn.losses import (
+    CrossEntropyLoss,
+    HingeLoss,
+    LogisticLoss,
+    MSELoss,
+    MultiClassHingeLoss,
+    SquaredHingeLoss,
+)
+from pynn.metrics import accuracy, confusion_matrix
+from pynn.module import LayerError, LayerTypeError, Module, Parameter
+from pynn.optim import SGD, Adam, AdamW, RMSProp, clip_grad_norm, decay_groups
+from pynn.schedules import Constant, Cosine, Exponential, OneCycle, StepDecay, Warmup
+from pynn.solver import Solver, TrainingDiverged
+
+__version__ = version("pynn-cnn")
+
+__all__ = [
+    "GELU",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Constant",
+    "Conv2d",
+    "Cosine",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Exponential",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "GradientError",
+    "HingeLoss",
+    "LayerError",
+    "LayerTypeError",
+    "LeakyReLU",
+    "Linear",
+    "LogisticLoss",
+    "MSELoss",
+    "MaxPool2d",
+    "ModelFileError",
+    "Module",
+    "MultiClassHingeLoss",
+    "OneCycle",
+    "Parameter",
+    "RMSProp",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Solver",
+    "SquaredHingeLoss",
+    "StepDecay",
+    "Tanh",
+    "TrainingDiverged",
+    "VanillaDropout",
+    "Warmup",
+    "__version__",
+    "accuracy",
+    "clip_grad_norm",
+    "confusion_matrix",
+    "data",
+    "decay_groups",
+    "get_num_threads",
+    "gradcheck",
+    "gradcheck_loss",
+    "gradcheck_model",
+    "load",
+    "load_metadata",
+    "models",
+    "save",
+    "set_num_threads",
+]
