@@ -33,9 +33,15 @@ from cnn_ext.ops.pool import (
     max_pool2d_backward,
     max_pool2d_forward,
 )
+from cnn_ext.ops.updates import (
+    adam_update,
+    rmsprop_update,
+    sgd_update,
+)
 from cnn_ext.threads import available_cpus, get_num_threads, set_num_threads
 
 __all__ = [
+    "adam_update",
     "available_cpus",
     "avg_pool2d_backward",
     "avg_pool2d_forward",
@@ -60,7 +66,9 @@ __all__ = [
     "reference",
     "relu_backward",
     "relu_forward",
+    "rmsprop_update",
     "set_num_threads",
+    "sgd_update",
     "sigmoid_backward",
     "sigmoid_forward",
     "silu_backward",

@@ -1,6 +1,5 @@
 # Element-wise functions: y = f(x) and dx = dout · f′(x), over flat arrays cut into blocks of fixed size.
 # Cost: one read (two backward) and one write of memory per element, and the function.
-from libc.math cimport erfc, exp, tanh
 
 cdef extern from "mathfun.h" nogil:
     float pynn_exp_nonpositive(float x)

@@ -1,8 +1,8 @@
 # The kernels of one instruction set: `_baseline.pyx` and `_avx2.pyx` include this file and nothing else.
 # Directives live in setup.py, so that PYNN_DEBUG_KERNELS=1 reaches every loop.
 from cython.parallel cimport prange, threadid
-from libc.math cimport INFINITY, erf, erff, exp, expf, sqrt, sqrtf, tanh, tanhf
-from libc.stdint cimport int64_t, uint8_t
+from libc.math cimport erfc, exp, sqrt, sqrtf, tanh
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 ctypedef fused real_t:
@@ -16,3 +16,4 @@ include "im2col.pxi"
 include "conv.pxi"
 include "pool.pxi"
 include "norm.pxi"
+include "updates.pxi"

@@ -27,8 +27,14 @@ from cnn_ext.reference.pool import (
     max_pool2d_backward,
     max_pool2d_forward,
 )
+from cnn_ext.reference.updates import (
+    adam_update,
+    rmsprop_update,
+    sgd_update,
+)
 
 __all__ = [
+    "adam_update",
     "avg_pool2d_backward",
     "avg_pool2d_forward",
     "batch_norm_backward",
@@ -48,6 +54,8 @@ __all__ = [
     "max_pool2d_forward",
     "relu_backward",
     "relu_forward",
+    "rmsprop_update",
+    "sgd_update",
     "sigmoid_backward",
     "sigmoid_forward",
     "silu_backward",
