@@ -95,9 +95,6 @@ def download(file: RemoteFile, path: Path, patience: Patience = PATIENCE) -> Non
 def _fetch(url: str, file: RemoteFile, part: Path, patience: Patience) -> None:
     """Completes `part` from `url` and verifies it; a part that fails is removed."""
     resumed = part.stat().st_size if part.is_file() else 0
-    if resumed > file.size:
-        part.unlink()
-        resumed = 0
     if resumed < file.size:
         _transfer(url, file, part, resumed, patience)
     algorithm, _, expected = file.checksum.partition(":")
@@ -132,8 +129,6 @@ def _transfer(url: str, file: RemoteFile, part: Path, offset: int, patience: Pat
                     raise _Interrupted(f"it broke off after {size:,} of {file.size:,} bytes: {error}") from error
                 if not chunk:
                     raise _Interrupted(f"it broke off after {size:,} of {file.size:,} bytes")
-                if size + len(chunk) > file.size:
-                    raise _Unusable(f"it has more than the official file's {file.size:,} bytes")
                 out.write(chunk)
                 size += len(chunk)
                 if (elapsed := time.monotonic() - mark_time) >= patience.window:

@@ -46,7 +46,7 @@ def load_image_folder(
             raise DataError(f"{roots[part]}: expected a sub-folder of images for each class, found no image")
     x = {}
     for part, found in files.items():
-        x[part] = _read_all(found, size, grayscale)
+        x[part] = _read_all(found, size, grayscale, resize=image_size is not None)
         size = size or x[part].shape[2:]
     labels = {part: np.array([file.parent.name for file in found]) for part, found in files.items()}
     y, classes = class_indices(labels, str(path))
@@ -72,11 +72,11 @@ def _files(root: Path) -> list[Path]:
     return files
 
 
-def _read_all(files: list[Path], size: tuple[int, int] | None, grayscale: bool) -> np.ndarray:
-    first = read_image(files[0], size, grayscale)
+def _read_all(files: list[Path], size: tuple[int, int] | None, grayscale: bool, *, resize: bool) -> np.ndarray:
+    first = read_image(files[0], size, grayscale, resize=resize)
     images = np.empty((len(files), *first.shape), np.uint8)
     for index, file in enumerate(files):
-        images[index] = read_image(file, first.shape[1:], grayscale, resize=size is not None)
+        images[index] = read_image(file, first.shape[1:], grayscale, resize=resize)
     return images
 
 

@@ -12,9 +12,12 @@ from numpy.lib import format as npy
 
 from pynn.data.dataset import DataError, Dataset, reading
 from pynn.data.splits import assemble, class_indices
-from pynn.data.streams import MAX_DEFLATE_RATIO
 
 __all__ = ["load_npz", "read_npz", "samples"]
+
+# One byte of a deflate stream gives at most 1032 bytes (258-byte matches at 2 bits each), so a header that claims
+# more than this many times the member's size is false, and is refused before any memory is allocated for it.
+_MAX_DEFLATE_RATIO = 1032
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -38,7 +41,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarra
         shape, _, dtype = read_header(stream)
         if dtype.hasobject:
             raise ValueError(f"{member.filename} holds Python objects: save numbers or strings (dtype {dtype})")
-        size, largest = math.prod(shape) * dtype.itemsize, member.compress_size * MAX_DEFLATE_RATIO
+        size, largest = math.prod(shape) * dtype.itemsize, member.compress_size * _MAX_DEFLATE_RATIO
         if (
             min(shape, default=0) < 0
             or not dtype.itemsize

@@ -1,14 +1,10 @@
-"""Owns reading from compressed files with a bound on memory."""
+"""Owns reading from files that may claim more than they hold."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["MAX_DEFLATE_RATIO", "read_at_most"]
-
-# One byte of a deflate stream gives at most 1032 bytes (258-byte matches at 2 bits each), so a header that claims
-# more than this many times the file's size is false, and is refused before any memory is allocated for it.
-MAX_DEFLATE_RATIO = 1032
+__all__ = ["read_at_most"]
 
 
 class Readable(Protocol):

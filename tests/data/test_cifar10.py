@@ -42,6 +42,15 @@ def test_loads_pickles_of_every_protocol(tmp_path, write_cifar10, protocol):
     check(load_cifar10(tmp_path), batches)
 
 
+def test_loads_arrays_in_fortran_order(tmp_path, write_cifar10, cifar_batch):
+    batches = write_cifar10(tmp_path)
+    _, x, y = cifar_batch(4, seed=7)
+    for protocol in (2, 5):
+        content = pickle.dumps({b"data": np.asfortranarray(x), b"labels": y}, protocol)
+        (tmp_path / "test_batch").write_bytes(content)
+        check(load_cifar10(tmp_path), [*batches[:5], (x, y)])
+
+
 def test_loads_the_folder_itself(tmp_path, write_cifar10):
     batches = write_cifar10(tmp_path)
     check(load_cifar10(tmp_path), batches)

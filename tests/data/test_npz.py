@@ -98,6 +98,14 @@ def test_labels_of_any_kind(tmp_path, labels, classes):
     assert [classes[k] for k in data.y_train] == names
 
 
+def test_labels_of_mixed_integer_kinds(tmp_path):
+    y, y_test = np.array([2, 7], np.uint64), np.array([7, -1])
+    path = save(tmp_path / "own.npz", x_train=X[:2], y_train=y, x_test=X[2:4], y_test=y_test)
+    data = load_npz(path, val_fraction=0)
+    assert data.classes == ("-1", "2", "7")
+    assert (data.y_train.tolist(), data.y_test.tolist()) == ([1, 2], [2, 0])
+
+
 def test_a_class_only_in_the_test_part_counts(tmp_path):
     path = save(tmp_path / "own.npz", x_train=X[:4], y_train=list("abab"), x_test=X[:2], y_test=list("bc"))
     data = load_npz(path, val_fraction=0)

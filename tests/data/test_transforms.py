@@ -53,6 +53,16 @@ def test_constant_features_become_zero(value):
     assert transform(x)[:, 1].std() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("n", [7, 11, 1001])
+def test_constant_up_to_the_rounding_of_the_mean(n):
+    x = np.column_stack([np.full(n, 0.7), np.full(n, 0.1), np.full(n, 1 / 3)])
+    assert Standardize.from_data(x).std.tolist() == [1, 1, 1]
+
+
+def test_a_standard_deviation_below_the_smallest_number():
+    assert Standardize.from_data(np.array([[0.0], [5e-324]])).std.tolist() == [1]
+
+
 def test_standardize_survives_json():
     transform = Standardize.from_data(IMAGES)
     twin = Standardize.from_config(json.loads(json.dumps(transform.config())))
