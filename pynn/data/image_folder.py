@@ -38,8 +38,9 @@ def load_image_folder(
         raise ValueError(f"image_size must be an int or (H, W), each from 1 to {1 << 14}, got {image_size!r}")
     root = Path(path)
     folders = [child.name for child in _children(root) if child.is_dir()]
-    split = "train" in folders and len(folders) > 1 and {*folders} <= {"train", "val", "test"}
-    roots = {name: root / name for name in folders} if split else {"train": root}
+    parts_given = [part for part in ("train", "val", "test") if part in folders]
+    split = len(folders) == len(parts_given) > 1 and "train" in folders
+    roots = {part: root / part for part in parts_given} if split else {"train": root}
     files = {part: _files(folder) for part, folder in roots.items()}
     for part, found in files.items():
         if not found:
