@@ -83,7 +83,7 @@ def download(file: RemoteFile, path: Path, patience: Patience = PATIENCE) -> Non
                 interrupted.append(url)
                 problems[url] = str(error)
             except (_Unusable, OSError, http.client.HTTPException, ValueError) as error:
-                problems[url] = str(error) or type(error).__name__
+                problems[url] = getattr(error, "strerror", None) or str(error) or type(error).__name__
             logger.info("%s: %s", url, problems[url])
         mirrors = interrupted
     if part.is_file() and part.stat().st_size == 0:
@@ -150,6 +150,8 @@ def _open(request: urllib.request.Request, patience: Patience) -> http.client.HT
         except urllib.error.HTTPError as error:
             error.close()
             answer.set_exception(error)
+        except urllib.error.URLError as error:  # a wrapper around what went wrong
+            answer.set_exception(error.reason if isinstance(error.reason, OSError) else error)
         except Exception as error:
             answer.set_exception(error)
 

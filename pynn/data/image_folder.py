@@ -40,7 +40,7 @@ def load_image_folder(
     folders = [child.name for child in _children(root) if child.is_dir()]
     parts_given = [part for part in ("train", "val", "test") if part in folders]
     split = len(folders) == len(parts_given) > 1 and "train" in folders
-    roots = {part: root / part for part in parts_given} if split else {"train": root}
+    roots: dict[str, Path] = {part: root / part for part in parts_given} if split else {"train": root}
     files = {part: _files(folder) for part, folder in roots.items()}
     for part, found in files.items():
         if not found:

@@ -143,7 +143,7 @@ def test_the_next_mirror_takes_over(fetch, tmp_path, bad):
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ("dead", "refused"),
+        ("dead", r"Connection refused\)$"),
         ("missing", "404"),
         ("silent", "no answer within 0.3 s"),
         ("stalling", "broke off after 5,000 of 102,400 bytes"),
