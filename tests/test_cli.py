@@ -93,7 +93,7 @@ def test_module_and_script_are_one_command():
 
 def test_help_imports_nothing_heavy():
     code = "import sys\nfrom pynn.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    heavy = "{'matplotlib', 'PIL', 'safetensors', 'pynn.experiments', 'pynn.solver', 'pynn.data', 'pynn.report'}"
+    heavy = "{'matplotlib', 'PIL', 'safetensors', 'tqdm', 'pooch', 'pynn.experiments', 'pynn.report'}"
     found = python("-c", f"{code}print('HEAVY', sorted({heavy} & set(sys.modules)))")
     assert "usage: pynn" in found.stdout
     assert "HEAVY []" in found.stdout
@@ -350,7 +350,8 @@ def predictions(text: str) -> list[dict]:
 def test_features_are_learnt_and_predicted_from_the_model_file_alone(features, tmp_path, capsys):
     path, x, y = features
     model = tmp_path / "model.safetensors"
-    assert main(["train", str(path), "--out", str(model), "--epochs", "10", "--lr", "0.01", "--hidden", "16"]) == 0
+    options = ["--epochs", "10", "--batch-size", "16", "--lr", "0.01", "--hidden", "16"]
+    assert main(["train", str(path), "--out", str(model), *options]) == 0
     assert "Test accuracy 100.00 % on 24 samples of features." in capsys.readouterr().out
     path.unlink()
     np.savez(tmp_path / "new.npz", X=x)
@@ -484,7 +485,7 @@ def test_model_without_what_train_keeps_is_refused(metadata, tmp_path, capsys):
 def test_reader_that_wants_no_more_is_no_error(features, tmp_path):
     model = tmp_path / "model"
     assert main(["train", str(features[0]), "--out", str(model), "--epochs", "1"]) == 0
-    np.savez(tmp_path / "long.npz", X=np.ones((100_000, 2)))
+    np.savez(tmp_path / "long.npz", X=np.ones((20_000, 2)))
     command = [sys.executable, "-m", "pynn", "predict", str(model), str(tmp_path / "long.npz")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"row,class,probability\n"
