@@ -15,6 +15,15 @@ from pynn.schedules import Cosine, OneCycle
 from pynn.solver import Solver, TrainingDiverged
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small gain nothing from threads, and on a busy machine wait for them in every layer."""
+    before = cnn_ext.get_num_threads()
+    cnn_ext.set_num_threads(1)
+    yield
+    cnn_ext.set_num_threads(before)
+
+
 def blobs(n, seed=0, n_classes=3, n_features=5, dtype=np.float32):
     """Gaussian blobs whose centres lie on the axes: 4 standard deviations from the origin."""
     rng = np.random.default_rng(seed)

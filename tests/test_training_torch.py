@@ -6,6 +6,7 @@ Both work in float32. A loss may be off by 1e-4 of itself, a weight by 1e-4 of t
 import numpy as np
 import pytest
 
+import cnn_ext
 from pynn.layers import BatchNorm1d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from pynn.losses import CrossEntropyLoss
 from pynn.optim import SGD, Adam, AdamW, RMSProp
@@ -68,11 +69,14 @@ def in_torch_order(model, path, array):
 
 
 @pytest.fixture(autouse=True)
-def one_torch_thread():
-    before = torch.get_num_threads()
+def one_thread_each():
+    """Networks this small gain nothing from threads, and two pools of them get in each other's way."""
+    before = cnn_ext.get_num_threads(), torch.get_num_threads()
+    cnn_ext.set_num_threads(1)
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    cnn_ext.set_num_threads(before[0])
+    torch.set_num_threads(before[1])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
