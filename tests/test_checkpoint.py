@@ -8,7 +8,6 @@ import textwrap
 import numpy as np
 import pytest
 
-import cnn_ext
 from pynn.files import WriteError
 from pynn.io import ModelFileError, load
 from pynn.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
@@ -18,6 +17,8 @@ from pynn.schedules import OneCycle
 from pynn.solver import Solver
 
 pytest.importorskip("safetensors")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EPOCHS = 6
 DATA = np.random.default_rng(5)
@@ -29,15 +30,6 @@ OPTIMIZERS = {
     "Adam": lambda parameters: Adam(parameters, 0.01),
     "AdamW": lambda parameters: AdamW(parameters, 0.01),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small gain nothing from threads, and on a busy machine wait for them in every layer."""
-    before = cnn_ext.get_num_threads()
-    cnn_ext.set_num_threads(1)
-    yield
-    cnn_ext.set_num_threads(before)
 
 
 def flip(x, rng):

@@ -14,14 +14,7 @@ from pynn.optim import SGD, Adam, AdamW
 from pynn.schedules import Cosine, OneCycle
 from pynn.solver import Solver, TrainingDiverged
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small gain nothing from threads, and on a busy machine wait for them in every layer."""
-    before = cnn_ext.get_num_threads()
-    cnn_ext.set_num_threads(1)
-    yield
-    cnn_ext.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def blobs(n, seed=0, n_classes=3, n_features=5, dtype=np.float32):
@@ -454,6 +447,14 @@ def test_an_overflow_in_the_last_update_is_noticed():
     solver.schedule = lambda step, total_steps: 1e10
     with pytest.raises(TrainingDiverged, match=r"at step 1: the update overflowed, first non-finite in 0\.weight"):
         solver.fit(x, y, steps=1)
+
+
+def test_a_validation_loss_that_is_not_finite_is_noticed():
+    x, y = blobs(20)
+    with pytest.raises(
+        TrainingDiverged, match="the validation loss is nan, first non-finite in the validation scores"
+    ):
+        solver_for(mlp()).fit(x, y, epochs=1, validation_data=(np.full_like(x, 3e38), y))
 
 
 # -- bad input ------------------------------------------------------------------------------------------------

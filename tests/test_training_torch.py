@@ -6,7 +6,6 @@ Both work in float32. A loss may be off by 1e-4 of itself, a weight by 1e-4 of t
 import numpy as np
 import pytest
 
-import cnn_ext
 from pynn.layers import BatchNorm1d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from pynn.losses import CrossEntropyLoss
 from pynn.optim import SGD, Adam, AdamW, RMSProp
@@ -69,14 +68,12 @@ def in_torch_order(model, path, array):
 
 
 @pytest.fixture(autouse=True)
-def one_thread_each():
-    """Networks this small gain nothing from threads, and two pools of them get in each other's way."""
-    before = cnn_ext.get_num_threads(), torch.get_num_threads()
-    cnn_ext.set_num_threads(1)
+def one_torch_thread(one_thread):
+    """Two pools of threads would get in each other's way."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    cnn_ext.set_num_threads(before[0])
-    torch.set_num_threads(before[1])
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
