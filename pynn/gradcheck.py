@@ -187,7 +187,7 @@ class _Comparison:
 
     def __init__(self, label, evaluate, weights, settings):
         self.label, self.evaluate, self.weights, self.settings = label, evaluate, weights, settings
-        here = evaluate()
+        here = evaluate().copy()  # which may be a view of what is moved
         if not np.isfinite(here).all():
             raise GradientError(label, "output", "it is not finite, so no gradient can be checked")
         if not np.array_equal(here, evaluate()):
@@ -200,7 +200,7 @@ class _Comparison:
         """(L(θᵢ + up) − L(θᵢ + down)) / (up − down); outputs that do not move bring in no rounding errors."""
         value = array[index]
         array[index] = high = value + up
-        moved = self.evaluate()
+        moved = self.evaluate().copy()
         array[index] = low = value + down
         moved = moved - self.evaluate()
         array[index] = value

@@ -231,7 +231,7 @@ class Module:
         if axes is None:
             return
         if len(shape) == len(axes) and all(
-            isinstance(axis, str) or axis == size for axis, size in zip(axes, shape, strict=True)
+            axis == size or isinstance(axis, str) for axis, size in zip(axes, shape, strict=True)
         ):
             return
         expected, got = (f"({', '.join(map(str, sizes))}{',' * (len(sizes) == 1)})" for sizes in (axes, shape))
@@ -239,14 +239,14 @@ class Module:
 
     def _check_array(self, name: str, array, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
         """`array` as a plain ndarray, refused unless it is an array of one of `dtypes`."""
+        if isinstance(array, np.ndarray) and array.dtype in dtypes:
+            return np.asarray(array)
         wanted = " or ".join(str(dtype) for dtype in dtypes)
-        if not isinstance(array, np.ndarray):
-            problem = f"expected {name} to be a NumPy array of {wanted}, got {type(array).__name__}"
-            raise self._refuse(f"{problem}: convert it with np.asarray", LayerTypeError)
-        if array.dtype not in dtypes:
+        if isinstance(array, np.ndarray):
             problem = f"expected {name} of {wanted}, got {array.dtype}: convert it with .astype"
-            raise self._refuse(problem, LayerTypeError)
-        return np.asarray(array)
+        else:
+            problem = f"expected {name} to be a NumPy array of {wanted}, got {type(array).__name__}: convert it"
+        raise self._refuse(problem, LayerTypeError)
 
     def _check_input(self, x) -> np.ndarray:
         """`x`, refused before any work unless it is a batch of the layer's dtype and shape."""
