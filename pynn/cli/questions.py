@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pynn.cli.errors import UsageError
 from pynn.files import check_writable
-from pynn.report import choice_text, merge_rows, read_rows, require_matplotlib, write_report, write_rows
+from pynn.report import choice_text, merge_rows, plain, read_rows, require_matplotlib, write_report, write_rows
 
 __all__ = ["report", "run"]
 
@@ -28,7 +28,7 @@ def run(arguments) -> None:
     finished: list[dict] = []
 
     def keep(row: dict) -> None:
-        finished.append(row | {"quick": arguments.quick, "seed": arguments.seed})
+        finished.append(plain(row | {"quick": arguments.quick, "seed": arguments.seed}))
         write_rows(results, merge_rows(before, finished))
 
     try:

@@ -2,13 +2,14 @@
 
 from pynn.report.drawing import require_matplotlib
 from pynn.report.page import render, write_report
-from pynn.report.results import ResultsError, merge_rows, read_rows, write_rows
+from pynn.report.results import ResultsError, merge_rows, plain, read_rows, write_rows
 from pynn.report.words import choice_text
 
 __all__ = [
     "ResultsError",
     "choice_text",
     "merge_rows",
+    "plain",
     "read_rows",
     "render",
     "require_matplotlib",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from pynn.report.words import value_text
+from pynn.report.words import value_text, words
 
 __all__ = [
     "accuracy",
@@ -96,7 +96,7 @@ def duration(seconds: float | None) -> str:
 def setting_text(value) -> str:
     """A value of the configuration or the environment, which may be nested."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {setting_text(item)}" for key, item in value.items())
+        return ", ".join(f"{words(key)} {setting_text(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(setting_text, value))
     return value_text(value)

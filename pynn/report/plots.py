@@ -35,6 +35,7 @@ def curves(history: dict, quantity: str) -> str:
         axes = figure.subplots()
         draw_lines(figure, axes, lines)
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         if quantity == "accuracy":
             _percent_axis(axes.yaxis)
         return svg(figure, f"{quantity} by epoch, {' and '.join(line['label'] for line in lines)}")

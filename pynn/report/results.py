@@ -24,7 +24,7 @@ import numpy as np
 
 from pynn.files import write_atomic
 
-__all__ = ["ResultsError", "check_rows", "merge_rows", "read_rows", "write_rows"]
+__all__ = ["ResultsError", "check_rows", "merge_rows", "plain", "read_rows", "write_rows"]
 
 
 class ResultsError(ValueError):
@@ -45,8 +45,8 @@ def read_rows(path: Path) -> list[dict]:
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
-    """Writes the rows in place of the file, atomically. NumPy values become lists, NaN and infinities null."""
-    lines = (json.dumps(_json(row), ensure_ascii=False, allow_nan=False) for row in rows)
+    """Writes the rows, as `plain` makes them, in place of the file, atomically."""
+    lines = (json.dumps(plain(row), ensure_ascii=False, allow_nan=False) for row in rows)
     write_atomic(path, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
 
 
@@ -77,13 +77,14 @@ def check_rows(rows) -> None:
             raise ResultsError(f"row {index}: 'misclassified' has labels outside the {n_classes} classes")
 
 
-def _json(value):
+def plain(value):
+    """`value` as JSON values: NumPy values and tuples become lists, NaN and infinities None, keys text."""
     if isinstance(value, dict):
-        return {str(key): _json(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _json(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [_json(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -35,4 +35,5 @@ def number(value: float) -> str:
 
 
 def is_number(value) -> bool:
+    """Whether `value` is an int or a float, which True and False are not here."""
     return isinstance(value, int | float) and not isinstance(value, bool)
