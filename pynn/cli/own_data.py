@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +118,7 @@ def _network(kind: str | None, data: Dataset, hidden: int, rng: np.random.Genera
     return Sequential(Flatten(), *mlp, input_shape=shape) if images else mlp
 
 
-def image_network(input_shape: tuple[int, int, int], hidden: int, n_classes: int, *, rng=None) -> Sequential:
+def image_network(input_shape: tuple[int, ...], hidden: int, n_classes: int, *, rng=None) -> Sequential:
     """Blocks Conv 3×3 – BN – ReLU, halved by max-pools until a side is below 8; FC – BN – ReLU – Dropout – FC.
 
     The first block has 16 channels, each later one twice as many, up to 64: 28×28 images take three blocks.
@@ -163,7 +163,7 @@ def _trained(path: Path) -> tuple[Module, list[str], tuple[int, ...], Standardiz
     return model, classes, input_shape, standardize
 
 
-def _inputs(path: Path, input_shape: tuple[int, ...]) -> tuple[str, Iterator[tuple[list, np.ndarray]]]:
+def _inputs(path: Path, input_shape: tuple[int, ...]) -> tuple[str, Iterator[tuple[Sequence, np.ndarray]]]:
     """("file" or "row", batches of (names, x)) of what is at `path`."""
     if path.suffix.lower() == ".npz" and path.is_file():
         x = _array(path, input_shape)
@@ -183,22 +183,22 @@ def _inputs(path: Path, input_shape: tuple[int, ...]) -> tuple[str, Iterator[tup
 def _array(path: Path, input_shape: tuple[int, ...]) -> np.ndarray:
     """The samples in an .npz file: its X, else its x_test, else its only array."""
     arrays = read_npz(path)
-    name = next((name for name in ("X", "x_test") if name in arrays), None)
-    if name is None and len(arrays) != 1:
+    found = [name for name in arrays if name in ("X", "x_test")] or list(arrays)
+    if len(found) != 1 and "X" not in found:
         raise UsageError(f"{path}: expected an array X, got {', '.join(arrays) or 'nothing'}")
-    name = name or next(iter(arrays))
+    name = "X" if "X" in found else found[0]
     x = samples(arrays[name], name, path)
     if x.shape[1:] != input_shape:
         raise UsageError(f"{path}: the model takes samples of shape {input_shape}, {name} has {x.shape[1:]}")
     return x
 
 
-def _image_batches(files: list[Path], input_shape: tuple[int, ...]) -> Iterator[tuple[list, np.ndarray]]:
+def _image_batches(files: list[Path], input_shape: tuple[int, ...]) -> Iterator[tuple[Sequence, np.ndarray]]:
     """The images, resized to what the model takes."""
-    channels, *size = input_shape
+    channels, height, width = input_shape
     for at in range(0, len(files), BATCH):
         names = files[at : at + BATCH]
-        yield names, np.stack([read_image(file, tuple(size), grayscale=channels == 1) for file in names])
+        yield names, np.stack([read_image(file, (height, width), grayscale=channels == 1) for file in names])
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

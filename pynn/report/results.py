@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from pynn.files import write_atomic
+from pynn.report.words import is_number
 
 __all__ = ["ResultsError", "check_rows", "merge_rows", "plain", "read_rows", "write_rows"]
 
@@ -100,12 +101,8 @@ def _is_text(value) -> bool:
     return isinstance(value, str)
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _is_optional_number(value) -> bool:
-    return value is None or (_is_number(value) and math.isfinite(value))
+    return value is None or (is_number(value) and math.isfinite(value))
 
 
 def _is_dict(value) -> bool:
@@ -116,7 +113,7 @@ def _is_list_of(valid):
     return lambda value: value is None or (isinstance(value, list) and all(valid(item) for item in value))
 
 
-_is_numbers = _is_list_of(lambda item: item is None or _is_number(item))
+_is_numbers = _is_list_of(lambda item: item is None or is_number(item))
 
 
 def _is_trial(value) -> bool:
