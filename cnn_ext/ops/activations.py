@@ -8,7 +8,7 @@ import numpy as np
 
 from cnn_ext._checks import number, real_array, require_shape
 from cnn_ext.isa import kernels
-from cnn_ext.threads import get_num_threads
+from cnn_ext.threads import threads_for
 
 __all__ = [
     "gelu_backward",
@@ -32,7 +32,7 @@ def _forward(function, x, negative_slope=0.0):
     x = real_array(op, "x", x, "any")
     out = np.empty_like(x)
     code = kernels.ACTIVATIONS[function]
-    kernels.activation_forward(code, x.reshape(-1), out.reshape(-1), negative_slope, get_num_threads())
+    kernels.activation_forward(code, x.reshape(-1), out.reshape(-1), negative_slope, threads_for(x.size))
     return out
 
 
@@ -45,7 +45,7 @@ def _backward(function, dout, x, negative_slope=0.0):
     dx = np.empty_like(x)
     code = kernels.ACTIVATIONS[function]
     kernels.activation_backward(
-        code, dout.reshape(-1), x.reshape(-1), dx.reshape(-1), negative_slope, get_num_threads()
+        code, dout.reshape(-1), x.reshape(-1), dx.reshape(-1), negative_slope, threads_for(x.size)
     )
     return dx
 

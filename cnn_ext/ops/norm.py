@@ -6,7 +6,7 @@ import numpy as np
 
 from cnn_ext._checks import number, real_array, require_shape
 from cnn_ext.isa import kernels
-from cnn_ext.threads import get_num_threads
+from cnn_ext.threads import threads_for
 
 __all__ = ["batch_norm_backward", "batch_norm_forward", "batch_norm_inference"]
 
@@ -50,7 +50,7 @@ def batch_norm_forward(
     """
     x, eps, (weight, bias) = _arguments("batch_norm_forward", x, eps, weight=weight, bias=bias)
     out, mean, var = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
-    _kernel("forward", _flat(x))(_flat(x), weight, bias, _flat(out), mean, var, eps, get_num_threads())
+    _kernel("forward", _flat(x))(_flat(x), weight, bias, _flat(out), mean, var, eps, threads_for(x.size))
     return out, mean, var
 
 
@@ -67,7 +67,7 @@ def batch_norm_inference(
     )
     out = np.empty_like(x)
     scale = (weight / np.sqrt(var.astype(np.float64) + eps)).astype(x.dtype)
-    _kernel("inference", _flat(x))(_flat(x), mean, scale, bias, _flat(out), get_num_threads())
+    _kernel("inference", _flat(x))(_flat(x), mean, scale, bias, _flat(out), threads_for(x.size))
     return out
 
 
@@ -88,6 +88,6 @@ def batch_norm_backward(
     require_shape(op, "dout", dout, x.shape)
     dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
     _kernel("backward", _flat(x))(
-        _flat(dout), _flat(x), weight, mean, var, _flat(dx), dweight, dbias, eps, get_num_threads()
+        _flat(dout), _flat(x), weight, mean, var, _flat(dx), dweight, dbias, eps, threads_for(x.size)
     )
     return dx, dweight, dbias

@@ -4,7 +4,7 @@ import numpy as np
 
 from cnn_ext._checks import image_shape, pair, real_array, require_shape, window_output
 from cnn_ext.isa import kernels
-from cnn_ext.threads import get_num_threads
+from cnn_ext.threads import threads_for
 
 __all__ = ["avg_pool2d_backward", "avg_pool2d_forward", "max_pool2d_backward", "max_pool2d_forward"]
 
@@ -48,7 +48,7 @@ def max_pool2d_forward(
     argmax = np.empty((n, c, oh, ow), np.int64)
     planes, pooled = (n * c, h, w), (n * c, oh, ow)
     kernels.max_pool2d_forward(
-        x.reshape(planes), out.reshape(pooled), argmax.reshape(pooled), *window, get_num_threads()
+        x.reshape(planes), out.reshape(pooled), argmax.reshape(pooled), *window, threads_for(x.size)
     )
     return out, argmax
 
@@ -81,7 +81,7 @@ def max_pool2d_backward(
     dx = np.empty((n, c, h, w), dout.dtype)
     flat = (n * c, oh * ow)
     outside = kernels.max_pool2d_backward(
-        dout.reshape(flat), argmax.reshape(flat), dx.reshape(n * c, h * w), get_num_threads()
+        dout.reshape(flat), argmax.reshape(flat), dx.reshape(n * c, h * w), threads_for(dx.size)
     )
     if outside:
         raise ValueError(
@@ -113,7 +113,7 @@ def avg_pool2d_forward(
     n, c, h, w = x.shape
     window, (oh, ow) = _windows(op, x.shape, kernel_size, stride, padding)
     out = np.empty((n, c, oh, ow), x.dtype)
-    kernels.avg_pool2d_forward(x.reshape(n * c, h, w), out.reshape(n * c, oh, ow), *window, get_num_threads())
+    kernels.avg_pool2d_forward(x.reshape(n * c, h, w), out.reshape(n * c, oh, ow), *window, threads_for(x.size))
     return out
 
 
@@ -136,5 +136,7 @@ def avg_pool2d_backward(
     window, (oh, ow) = _windows(op, (n, c, h, w), kernel_size, stride, padding)
     require_shape(op, "dout", dout, (n, c, oh, ow))
     dx = np.empty((n, c, h, w), dout.dtype)
-    kernels.avg_pool2d_backward(dout.reshape(n * c, oh, ow), dx.reshape(n * c, h, w), *window, get_num_threads())
+    kernels.avg_pool2d_backward(
+        dout.reshape(n * c, oh, ow), dx.reshape(n * c, h, w), *window, threads_for(dx.size)
+    )
     return dx

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnn_ext._checks import number, real_array, require_shape
 from cnn_ext.isa import kernels
-from cnn_ext.threads import get_num_threads
+from cnn_ext.threads import threads_for
 
 __all__ = ["adam_update", "rmsprop_update", "sgd_update"]
 
@@ -68,11 +68,11 @@ def sgd_update(
         raise ValueError(f"{op}: nesterov needs a momentum greater than 0")
     if velocity is None:
         param, grad = _flat(op, param, grad)
-        kernels.sgd_update(param, grad, lr, weight_decay, get_num_threads())
+        kernels.sgd_update(param, grad, lr, weight_decay, threads_for(param.size))
     else:
         param, grad, velocity = _flat(op, param, grad, velocity=velocity)
         kernels.momentum_update(
-            param, grad, velocity, lr, momentum, bool(nesterov), weight_decay, get_num_threads()
+            param, grad, velocity, lr, momentum, bool(nesterov), weight_decay, threads_for(param.size)
         )
 
 
@@ -96,7 +96,7 @@ def rmsprop_update(
     lr, weight_decay = number(op, "lr", lr, low=0), number(op, "weight_decay", weight_decay, low=0)
     alpha, eps = number(op, "alpha", alpha, low=0, high=1), number(op, "eps", eps, low=0)
     param, grad, square_avg = _flat(op, param, grad, square_avg=square_avg)
-    kernels.rmsprop_update(param, grad, square_avg, lr, alpha, eps, weight_decay, get_num_threads())
+    kernels.rmsprop_update(param, grad, square_avg, lr, alpha, eps, weight_decay, threads_for(param.size))
 
 
 def adam_update(
@@ -119,7 +119,7 @@ def adam_update(
     m ← beta1 · m + (1 − beta1) · g;   v ← beta2 · v + (1 − beta2) · g²;
     param ← param − lr · m̂ / (√v̂ + eps) with m̂ = m / (1 − beta1^step), v̂ = v / (1 − beta2^step)
 
-    Source: Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2, decay lr · weight_decay as PyTorch.
+    Source: Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2, with PyTorch's decay lr · λ.
     """
     op = "adam_update"
     if isinstance(step, bool) or not isinstance(step, Integral):
@@ -132,4 +132,6 @@ def adam_update(
     param, grad, m, v = _flat(op, param, grad, m=m, v=v)
     decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
     step_size, root = lr / (1 - beta1 ** int(step)), (1 - beta2 ** int(step)) ** 0.5
-    kernels.adam_update(param, grad, m, v, decay, shrink, beta1, beta2, step_size, root, eps, get_num_threads())
+    kernels.adam_update(
+        param, grad, m, v, decay, shrink, beta1, beta2, step_size, root, eps, threads_for(param.size)
+    )
