@@ -306,12 +306,12 @@ def from_config(config: dict) -> Module:
     Raises ValueError, in a sentence, for anything else.
     """
     with unsampled():
-        return _build(config, "the model", 0)
+        return _build(config, "model", 0)
 
 
 def _build(config, where: str, depth: int) -> Module:
     if depth > MAX_DEPTH:
-        raise ValueError(f"model configuration: {where} is nested more than {MAX_DEPTH} deep")
+        raise ValueError(f"model configuration: it is nested more than {MAX_DEPTH} deep")
     if not isinstance(config, dict) or not isinstance(config.get("type"), str):
         raise ValueError(
             f'model configuration: expected {where} to be an object with a "type", got {config!r:.80}'
@@ -322,7 +322,6 @@ def _build(config, where: str, depth: int) -> Module:
             f"model configuration: {where} is a {config['type']!r:.80}, which is no known layer: "
             "import the module that defines it first"
         )
-    where = f"{where} ({kind.__name__})"
     expected = inspect.signature(kind).parameters
     arguments: dict = {}
     positional: list = []
@@ -330,11 +329,11 @@ def _build(config, where: str, depth: int) -> Module:
         if name == "type":
             continue
         if name not in expected or name == "rng":
-            raise ValueError(f"model configuration: {where} takes no argument {name!r:.80}")
+            raise ValueError(f"model configuration: {where} ({kind.__name__}) takes no argument {name!r:.80}")
         if isinstance(value, dict):
-            value = _build(value, f"{name} of {where}", depth + 1)
+            value = _build(value, f"{where}.{name}", depth + 1)
         elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            value = [_build(item, f"{name}[{i}] of {where}", depth + 1) for i, item in enumerate(value)]
+            value = [_build(item, f"{where}.{name}[{i}]", depth + 1) for i, item in enumerate(value)]
         if expected[name].kind is inspect.Parameter.VAR_POSITIONAL:
             positional = value if isinstance(value, list) else [value]
         else:
@@ -342,7 +341,7 @@ def _build(config, where: str, depth: int) -> Module:
     try:
         return kind(*positional, **arguments)
     except (TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise ValueError(f"model configuration: {where} cannot be made: {error}") from error
+        raise ValueError(f"model configuration: {where} cannot be made: {error!s:.300}") from error
 
 
 def first_nonfinite(model: Module, x: np.ndarray) -> str | None:
