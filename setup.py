@@ -33,6 +33,12 @@ int main(void) { return omp_get_max_threads() > 0 ? 0 : 1; }
 class BuildKernels(build_ext):
     """build_ext that adds OpenMP only after it has seen the compiler accept it."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        self.force = True  # timestamps do not tell that a switch has changed
+        if self.parallel is None:
+            self.parallel = True  # the variants are compiled side by side
+
     def build_extensions(self):
         flags = ["/openmp"] if MSVC else ["-fopenmp"]
         if os.environ.get("PYNN_OPENMP") != "0" and self.compiles(OPENMP_PROBE, flags):
@@ -56,7 +62,9 @@ class BuildKernels(build_ext):
 
 
 # No -ffast-math: NaN and Inf must keep their meaning, and results must not depend on the link order.
-OPTIMISE = ["/O2"] if MSVC else ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+# -g0: debug information would be six sevenths of the modules.
+LEVEL = "-O1" if DEBUG else "-O3"
+OPTIMISE = ["/O2"] if MSVC else [LEVEL, "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 
 
 def extension(name, flags=()):
@@ -73,6 +81,7 @@ setup(
     ext_modules=cythonize(
         [extension("_cpu"), *(extension(name, flags) for name, flags in VARIANTS.items())],
         include_path=["cnn_ext/kernels"],
+        build_dir="build/cython-debug" if DEBUG else "build/cython",  # directives are no part of a timestamp either
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,
