@@ -25,7 +25,9 @@ def real_array(op: str, name: str, array, shape: str, ndim: int | None = None, d
         raise ValueError(f"{op}: expected {name} of shape {shape}, got {array.shape}")
     if array.size == 0:
         raise ValueError(f"{op}: {name} of shape {array.shape} is empty: every axis must be at least 1 long")
-    return np.require(array, requirements="CA")  # C-contiguous and aligned; a copy only where it must be
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        array = np.require(array, requirements="CA")
+    return array
 
 
 def require_shape(op: str, name: str, array: np.ndarray, shape: tuple) -> None:

@@ -1,13 +1,16 @@
 # The kernels of one instruction set: `_baseline.pyx` and `_avx2.pyx` include this file and nothing else.
 # Directives live in setup.py, so that PYNN_DEBUG_KERNELS=1 reaches every loop.
 from cython.parallel cimport prange, threadid
-from libc.math cimport erfc, exp, sqrt, sqrtf, tanh
-from libc.stdint cimport int64_t
+from libc.math cimport INFINITY, erfc, exp, sqrt, sqrtf, tanh
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
 ctypedef fused real_t:
     float
     double
+
+cdef enum:
+    SERIAL_BELOW = 1 << 14  # elements: for fewer, waking other threads costs more than they save
 
 include "activations.pxi"
 include "gemm.pxi"

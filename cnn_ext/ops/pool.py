@@ -19,6 +19,10 @@ def _windows(op, x_shape, kernel_size, stride, padding):
             f"{op}: padding {padding} must be smaller than kernel_size {kernel}: "
             "otherwise the window at the corner holds no pixel of the image"
         )
+    if x_shape[2] * x_shape[3] >= 2**31:
+        raise ValueError(
+            f"{op}: an image may have up to 2**31 − 1 pixels, got {x_shape[2]}×{x_shape[3]}: cut it up"
+        )
     return (*kernel, *stride, *padding), window_output(op, x_shape[2:], kernel, stride, padding)
 
 
@@ -33,7 +37,8 @@ def max_pool2d_forward(
 
     out[n, c, oh, ow] = max over i < KH, j < KW of x[n, c, oh·SH − PH + i, ow·SW − PW + j]
 
-    Padding counts as −∞ and must be smaller than the kernel. The first of equals wins; NaN wins over numbers.
+    Padding counts as −∞ and must be smaller than the kernel. The first of equals wins; NaN
+    wins over numbers, the last of several, all as in PyTorch.
 
     x : (N, C, H, W); `stride`: defaults to `kernel_size`.
     Returns `out` (N, C, OH, OW) and `argmax` (N, C, OH, OW), int64: where each maximum is, as h·W + w in the

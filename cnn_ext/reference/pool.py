@@ -36,15 +36,15 @@ def max_pool2d_forward(
     stride: int | tuple[int, int] | None = None,
     padding: int | tuple[int, int] = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    n, c, _, width = x.shape
-    out = np.empty(_output_shape(x.shape, kernel_size, stride, padding), x.dtype)
+    out = np.full(_output_shape(x.shape, kernel_size, stride, padding), -np.inf, x.dtype)
     argmax = np.empty(out.shape, np.int64)
     for oh, ow, rows, columns in _windows(x.shape, kernel_size, stride, padding):
-        window = x[:, :, rows, columns]
-        first = window.reshape(n, c, -1).argmax(axis=2)  # NumPy's argmax: the first maximum, or the first NaN
-        h, w = np.unravel_index(first, window.shape[2:])
-        out[:, :, oh, ow] = np.take_along_axis(window.reshape(n, c, -1), first[:, :, None], axis=2)[:, :, 0]
-        argmax[:, :, oh, ow] = (rows.start + h) * width + columns.start + w
+        argmax[:, :, oh, ow] = rows.start * x.shape[3] + columns.start
+        for h in range(rows.start, rows.stop):
+            for w in range(columns.start, columns.stop):
+                wins = (x[:, :, h, w] > out[:, :, oh, ow]) | np.isnan(x[:, :, h, w])
+                out[wins, oh, ow] = x[wins, h, w]
+                argmax[wins, oh, ow] = h * x.shape[3] + w
     return out, argmax
 
 
