@@ -28,7 +28,9 @@ class Config:
     def quick(cls) -> Config:
         return cls(
             sigmoid=SigmoidConfig(lrs=(0.1, 0.3), steps=300),
-            dropout=DropoutConfig(rates=(0.2, 0.5, 0.8), recipe=Recipe(epochs=2, weight_decay=0.0), masks=30),
+            dropout=DropoutConfig(
+                rates=(0.2, 0.5, 0.8), recipe=Recipe(epochs=2, lr=0.03, weight_decay=0.0), masks=30
+            ),
             divergence=DivergenceConfig(steps=300),
         )
 

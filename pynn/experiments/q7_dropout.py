@@ -30,7 +30,7 @@ class DropoutConfig:
 
     rates: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)  # probabilities of dropping, 1 − p
     hidden: int = 200
-    recipe: Recipe = Recipe(epochs=4, lr=0.1, weight_decay=0.0)
+    recipe: Recipe = Recipe(epochs=5, lr=0.03, weight_decay=0.0)
     masks: int = 100  # over which the scores of training mode are averaged
     max_train: int | None = 10_000
 

@@ -58,7 +58,7 @@ def run_sigmoid(config: SigmoidConfig, split: Split, seeds: np.random.SeedSequen
         notes.append(
             f"With {name}, {100 * positive[name]:.0f} % of the hidden activations are positive; in "
             f"{100 * one_signed[name]:.0f} % of the hidden units all weights have gradients of one sign; "
-            f"the first layer's gradient is {norms[name][0] / norms[name][-2]:.1e} times the last hidden "
+            f"the first layer's gradient is {norms[name][0] / norms[name][-2]:.2g} times the last hidden "
             f"layer's; after {config.steps} steps at its best learning rate, {lr:g}, the loss is "
             f"{losses[name][1][-1]:.3f} and the validation accuracy {100 * val_accuracy:.1f} %."
         )

@@ -1,0 +1,214 @@
+"""Every question, on tiny data: complete rows, repeatable, blind to the test data; on real data: the figures."""
+
+import json
+import os
+from dataclasses import FrozenInstanceError, asdict, replace
+
+import numpy as np
+import pytest
+
+import cnn_ext
+from pynn.data import Dataset
+from pynn.experiments import QUESTIONS, binary, q2, q3, q4, q5, q6, q7
+from pynn.experiments.protocol import Recipe
+from pynn.experiments.q7_divergence import DivergenceConfig
+from pynn.experiments.q7_dropout import DropoutConfig
+from pynn.experiments.q7_sigmoid import SigmoidConfig
+from pynn.report.results import check_rows
+
+SHORT = Recipe(epochs=1, lr=0.05, batch_size=20, min_steps=0)
+BINARY = {
+    "weight_decays": (0.1, 0.0),
+    "hidden_sizes": (2, 3),
+    "hidden_weight_decays": (0.0,),
+    "linear": SHORT,
+    "hidden": SHORT,
+    "n_trials": 1,
+    "n_seeds": 2,
+}
+TINY = {
+    "q2": q2.Config(**BINARY),
+    "q3": q3.Config(**BINARY),
+    "q4": q4.Config(
+        weight_decays=(0.1, 0.0), linear=SHORT, hidden_sizes=(2, 3), hidden=SHORT, search_epochs=1, n_seeds=2
+    ),
+    "q5": q5.Config(
+        kernel_sizes=(2, 3),
+        hidden_sizes=(4,),
+        filters=3,
+        plain=SHORT,
+        architectures=((3, 2, 4),),
+        dropouts=(0.2, 0.5),
+        batch_norm=SHORT,
+    ),
+    "q6": q6.Config(channels=(2, 2, 2, 2, 3, 3, 3, 3), hidden=(4,), recipe=SHORT, shift=1),
+    "q7": q7.Config(
+        sigmoid=SigmoidConfig(depth=2, width=5, lrs=(0.1, 0.3), steps=4, batch_size=10, path_steps=5),
+        dropout=DropoutConfig(rates=(0.2, 0.5), hidden=5, recipe=SHORT, masks=3),
+        divergence=DivergenceConfig(depth=1, hidden=5, lrs=(0.01, 0.1), batch_sizes=(5, 10), steps=4),
+    ),
+}
+PARTS = {
+    "q2": ["2.3", "2.4"],
+    "q3": ["3.3", "3.4"],
+    "q4": ["4.3", "4.4"],
+    "q5": ["5.3", "5.4"],
+    "q6": ["6.2"],
+    "q7": ["7.1", "7.2", "7.3"],
+}
+KEYS = {
+    *("question", "title", "model", "dataset", "origin", "n_train", "n_val", "n_test"),
+    *("test_accuracy", "reported", "target", "chosen", "mean", "std", "n_seeds", "seeds", "seconds"),
+    *("search", "history", "confusion", "classes", "misclassified", "filters", "plots", "notes"),
+    *("config", "environment"),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = cnn_ext.get_num_threads()
+    cnn_ext.set_num_threads(1)
+    yield
+    cnn_ext.set_num_threads(before)
+
+
+def tiny(name):
+    """A small data set of the kind that `name` asks for."""
+    rng = np.random.default_rng(0)
+    if name == "binary20":
+        x, classes = rng.standard_normal((80, 6)).astype(np.float32), ("0", "1")
+    else:
+        shape = (80, 3, 32, 32) if name == "cifar10" else (80, 1, 9, 10)
+        x, classes = rng.integers(0, 256, shape).astype(np.uint8), ("a", "b", "c")
+    y = rng.integers(0, len(classes), 80)
+    rows = slice(0, 40), slice(40, 60), slice(60, 80)
+    return Dataset(name, *(part[r] for r in rows for part in (x, y)), classes, "real", "made up")
+
+
+def run(name, monkeypatch, change=lambda data: data, **options):
+    def load(name, data_dir, *, fallback):
+        assert fallback
+        return change(tiny(name))
+
+    for module in (binary, q4, q5, q6, q7):
+        monkeypatch.setattr(module, "load", load)
+    return QUESTIONS[name].run(TINY[name], **{"progress": False, **options})
+
+
+def timeless(row):
+    """The row without what a clock measured, as JSON."""
+    row = {key: value for key, value in row.items() if key != "seconds"}
+    row["search"] = [{**trial, "seconds": None} for trial in row["search"]]
+    row["history"] = {**row["history"], "seconds": None}
+    return json.loads(json.dumps(row))
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_rows_are_complete_and_handed_out_one_by_one(name, monkeypatch, capsys):
+    handed_out = []
+    rows = run(name, monkeypatch, on_row=handed_out.append)
+    assert [row["question"] for row in rows] == PARTS[name]
+    assert all(given is row for given, row in zip(handed_out, rows, strict=True))
+    check_rows(json.loads(json.dumps(rows, allow_nan=False)))
+    for row in rows:
+        assert row.keys() == KEYS
+        assert row["config"]
+        assert (row["n_val"], row["n_test"], row["origin"]) == (20, 20, "real")
+        assert row["environment"]["numpy"] == np.__version__
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["q2", "q3", "q4", "q5", "q6"])
+def test_rows_with_an_accuracy_agree_with_themselves(name, monkeypatch):
+    for row in run(name, monkeypatch):
+        confusion = np.array(row["confusion"])
+        assert confusion.sum() == row["n_test"]
+        assert row["test_accuracy"] == pytest.approx(np.trace(confusion) / confusion.sum())
+        assert row["test_accuracy"] == row["seeds"][0]
+        assert row["mean"] == pytest.approx(np.mean(row["seeds"]))
+        assert len(row["seeds"]) == row["n_seeds"]
+        assert (row["std"] is None) == (row["n_seeds"] == 1)
+        if row["search"]:
+            best = max(row["search"], key=lambda trial: trial["val_accuracy"])
+            assert row["chosen"] == best["choice"]
+        if row["misclassified"] is not None:
+            assert len(row["misclassified"]["true"]) == min(24, row["n_test"] - np.trace(confusion))
+        assert row["history"]["epoch"] == [1]
+
+
+def test_question_7_has_plots_and_notes_instead_of_an_accuracy(monkeypatch):
+    for row in run("q7", monkeypatch):
+        assert row["test_accuracy"] is None
+        assert len(row["plots"]) >= 2
+        assert all(any(character.isdigit() for character in note) for note in row["notes"])
+        for plot in row["plots"]:
+            assert all(len(line["x"]) > 1 and np.isfinite(line["y"]).all() for line in plot["series"])
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_seed_alone_decides(name, monkeypatch):
+    first, same = (list(map(timeless, run(name, monkeypatch, seed=5))) for _ in range(2))
+    assert first == same
+    other = list(map(timeless, run(name, monkeypatch, seed=6)))
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_nothing_but_the_verdict_depends_on_the_test_data(name, monkeypatch):
+    def other_test_data(data):
+        rng = np.random.default_rng(1)
+        x_test = rng.permutation(data.x_test.ravel()).reshape(data.x_test.shape)
+        return replace(data, x_test=x_test, y_test=(data.y_test + 1) % len(data.classes))
+
+    verdict = {"test_accuracy", "mean", "std", "seeds", "confusion", "misclassified"}
+    for row, other in zip(run(name, monkeypatch), run(name, monkeypatch, other_test_data), strict=True):
+        row, other = timeless(row), timeless(other)
+        if row["question"] == "7.2":
+            assert row["plots"][0] != other["plots"][0]  # test accuracy
+            assert row["plots"][2] == other["plots"][2]  # scale of the scores
+        else:
+            assert {key for key in row if row[key] != other[key]} <= verdict
+            assert row["test_accuracy"] is None or row["confusion"] != other["confusion"]
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_configurations_are_frozen_plain_and_quick_ones_smaller(name):
+    full, quick = QUESTIONS[name].Config(), QUESTIONS[name].Config.quick()
+    assert full != quick
+    field = next(iter(asdict(full)))
+    with pytest.raises(FrozenInstanceError):
+        setattr(full, field, None)
+    assert json.loads(json.dumps(asdict(quick)))
+
+
+def test_embedded_data_stand_in_where_a_folder_has_none(tmp_path):
+    config = replace(TINY["q6"], max_train=30)
+    (row,) = q6.run(config, data_dir=tmp_path, progress=False)
+    assert (row["origin"], row["dataset"], row["n_train"]) == ("embedded", "UCI digits", 30)
+    assert "CIFAR-10" in row["notes"][0]
+    assert np.shape(row["misclassified"]["images"])[1:] == (32, 32)
+
+
+# -- on the real data ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+@pytest.mark.skipif("PYNN_DATA" not in os.environ, reason="the figures are those of real data: set PYNN_DATA")
+@pytest.mark.parametrize(
+    ("name", "quick", "least"),
+    [
+        ("q2", False, {"2.3": 0.936, "2.4": 0.94}),
+        ("q3", False, {"3.3": 0.928, "3.4": 0.94}),
+        ("q4", True, {"4.3": 0.89, "4.4": 0.95}),
+        ("q5", True, {"5.3": 0.97, "5.4": 0.97}),
+        ("q6", True, {"6.2": 0.45}),
+    ],
+)
+def test_real_data_reach_the_figures(name, quick, least):
+    question = QUESTIONS[name]
+    rows = question.run(question.Config.quick() if quick else question.Config(), progress=False)
+    assert {row["question"]: row["origin"] for row in rows} == dict.fromkeys(least, "real")
+    short = {
+        row["question"]: row["test_accuracy"] for row in rows if row["test_accuracy"] < least[row["question"]]
+    }
+    assert short == {}
