@@ -134,8 +134,9 @@ def test_readme_quickstart_is_the_example():
     example = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
     docstring = ast.parse(example).body[0]
     body = "".join(example.splitlines(keepends=True)[docstring.end_lineno :])
-    assert readme_block("python", "Quickstart").strip() == body.strip()
-    assert len(body.strip().splitlines()) <= 15
+    quickstart = readme_block("python", "Quickstart")
+    assert body.strip().startswith(quickstart.strip())  # the rest of the example checks its accuracy
+    assert 10 <= len(quickstart.splitlines()) <= 15
 
 
 def test_readme_names_one_command_for_the_main_job_and_one_for_the_tests():
