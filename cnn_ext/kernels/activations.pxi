@@ -120,7 +120,7 @@ cdef void activate_backward_block(
 
 def activation_forward(int function, const real_t[::1] x, real_t[::1] out, double negative_slope, int n_threads):
     cdef Py_ssize_t block, blocks = (x.shape[0] + ACTIVATION_BLOCK - 1) // ACTIVATION_BLOCK
-    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads, use_threads_if=blocks > 1):
+    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         activate_block(function, x, out, <real_t>negative_slope, block)
 
 
@@ -128,5 +128,5 @@ def activation_backward(
     int function, const real_t[::1] dout, const real_t[::1] x, real_t[::1] dx, double negative_slope, int n_threads
 ):
     cdef Py_ssize_t block, blocks = (x.shape[0] + ACTIVATION_BLOCK - 1) // ACTIVATION_BLOCK
-    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads, use_threads_if=blocks > 1):
+    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         activate_backward_block(function, dout, x, dx, <real_t>negative_slope, block)

@@ -9,9 +9,6 @@ ctypedef fused real_t:
     float
     double
 
-cdef enum:
-    SERIAL_BELOW = 1 << 14  # elements: for fewer, waking other threads costs more than they save
-
 include "activations.pxi"
 include "gemm.pxi"
 include "linear.pxi"

@@ -64,8 +64,7 @@ def batch_norm_forward(
     real_t[::1] mean, real_t[::1] var, double eps, int n_threads,
 ):
     cdef Py_ssize_t c
-    cdef bint threads = x.shape[0] * x.shape[1] * x.shape[2] >= SERIAL_BELOW
-    for c in prange(x.shape[1], nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+    for c in prange(x.shape[1], nogil=True, schedule="static", num_threads=n_threads):
         batch_norm_channel(x, weight, bias, out, mean, var, eps, c)
 
 
@@ -103,8 +102,7 @@ def batch_norm_columns_forward(
     real_t[::1] mean, real_t[::1] var, double eps, int n_threads,
 ):
     cdef Py_ssize_t block, blocks = (x.shape[1] + NORM_COLUMNS - 1) // NORM_COLUMNS
-    cdef bint threads = x.shape[0] * x.shape[1] >= SERIAL_BELOW
-    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         batch_norm_columns(x, weight, bias, out, mean, var, eps, block)
 
 
@@ -123,8 +121,7 @@ def batch_norm_inference(
     real_t[:, :, ::1] out, int n_threads,
 ):
     cdef Py_ssize_t n
-    cdef bint threads = x.shape[0] * x.shape[1] * x.shape[2] >= SERIAL_BELOW
-    for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+    for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         normalise_image(x, mean, scale, bias, out, n)
 
 
@@ -142,8 +139,7 @@ def batch_norm_columns_inference(
     real_t[:, ::1] out, int n_threads,
 ):
     cdef Py_ssize_t n
-    cdef bint threads = x.shape[0] * x.shape[1] >= SERIAL_BELOW
-    for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+    for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         normalise_row(x, mean, scale, bias, out, n)
 
 
@@ -182,8 +178,7 @@ def batch_norm_backward(
     const real_t[::1] var, real_t[:, :, ::1] dx, real_t[::1] dweight, real_t[::1] dbias, double eps, int n_threads,
 ):
     cdef Py_ssize_t c
-    cdef bint threads = x.shape[0] * x.shape[1] * x.shape[2] >= SERIAL_BELOW
-    for c in prange(x.shape[1], nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+    for c in prange(x.shape[1], nogil=True, schedule="static", num_threads=n_threads):
         batch_norm_channel_backward(dout, x, weight, mean, var, dx, dweight, dbias, eps, c)
 
 
@@ -219,6 +214,5 @@ def batch_norm_columns_backward(
     const real_t[::1] var, real_t[:, ::1] dx, real_t[::1] dweight, real_t[::1] dbias, double eps, int n_threads,
 ):
     cdef Py_ssize_t block, blocks = (x.shape[1] + NORM_COLUMNS - 1) // NORM_COLUMNS
-    cdef bint threads = x.shape[0] * x.shape[1] >= SERIAL_BELOW
-    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         batch_norm_columns_backward_block(dout, x, weight, mean, var, dx, dweight, dbias, eps, block)

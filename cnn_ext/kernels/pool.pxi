@@ -90,12 +90,11 @@ def max_pool2d_forward(
     Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t ph, Py_ssize_t pw, int n_threads,
 ):
     cdef Py_ssize_t p
-    cdef bint threads = x.shape[0] * x.shape[1] * x.shape[2] >= SERIAL_BELOW
     if kh == kw == sh == sw == 2 and ph == pw == 0:
-        for p in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+        for p in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
             max_pool_plane_2x2(x, out, argmax, p)
     else:
-        for p in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+        for p in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
             max_pool_plane(x, out, argmax, p, kh, kw, sh, sw, ph, pw)
 
 
@@ -116,8 +115,7 @@ cdef Py_ssize_t max_unpool_plane(
 
 def max_pool2d_backward(const real_t[:, ::1] dout, const int64_t[:, ::1] argmax, real_t[:, ::1] dx, int n_threads):
     cdef Py_ssize_t p, outside = 0
-    cdef bint threads = dx.shape[0] * dx.shape[1] >= SERIAL_BELOW
-    for p in prange(dx.shape[0], nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+    for p in prange(dx.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         outside += max_unpool_plane(dout, argmax, dx, p)
     return outside
 
@@ -144,8 +142,7 @@ def avg_pool2d_forward(
     Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t ph, Py_ssize_t pw, int n_threads,
 ):
     cdef Py_ssize_t p
-    cdef bint threads = x.shape[0] * x.shape[1] * x.shape[2] >= SERIAL_BELOW
-    for p in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+    for p in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         avg_pool_plane(x, out, p, kh, kw, sh, sw, ph, pw)
 
 
@@ -173,6 +170,5 @@ def avg_pool2d_backward(
     Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t ph, Py_ssize_t pw, int n_threads,
 ):
     cdef Py_ssize_t p
-    cdef bint threads = dx.shape[0] * dx.shape[1] * dx.shape[2] >= SERIAL_BELOW
-    for p in prange(dx.shape[0], nogil=True, schedule="static", num_threads=n_threads, use_threads_if=threads):
+    for p in prange(dx.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         avg_unpool_plane(dout, dx, p, kh, kw, sh, sw, ph, pw)

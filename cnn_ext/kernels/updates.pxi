@@ -19,7 +19,7 @@ cdef void sgd_block(
 
 def sgd_update(real_t[::1] param, const real_t[::1] grad, double lr, double decay, int n_threads):
     cdef Py_ssize_t block, blocks = (param.shape[0] + UPDATE_BLOCK - 1) // UPDATE_BLOCK
-    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads, use_threads_if=blocks > 1):
+    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         sgd_block(param, grad, <real_t>lr, <real_t>decay, block)
 
 
@@ -45,7 +45,7 @@ def momentum_update(
     double decay, int n_threads,
 ):
     cdef Py_ssize_t block, blocks = (param.shape[0] + UPDATE_BLOCK - 1) // UPDATE_BLOCK
-    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads, use_threads_if=blocks > 1):
+    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         momentum_block(param, grad, velocity, <real_t>lr, <real_t>momentum, nesterov, <real_t>decay, block)
 
 
@@ -66,7 +66,7 @@ def rmsprop_update(
     double decay, int n_threads,
 ):
     cdef Py_ssize_t block, blocks = (param.shape[0] + UPDATE_BLOCK - 1) // UPDATE_BLOCK
-    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads, use_threads_if=blocks > 1):
+    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         rmsprop_block(
             param, grad, square_avg, <real_t>lr, <real_t>alpha, <real_t>(1 - alpha), <real_t>eps, <real_t>decay, block
         )
@@ -92,7 +92,7 @@ def adam_update(
 ):
     # step_size = lr / (1 − beta1^t), root = √(1 − beta2^t), shrink = 1 − lr · weight decay where decoupled.
     cdef Py_ssize_t block, blocks = (param.shape[0] + UPDATE_BLOCK - 1) // UPDATE_BLOCK
-    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads, use_threads_if=blocks > 1):
+    for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         adam_block(
             param, grad, m, v, <real_t>decay, <real_t>shrink, <real_t>beta1, <real_t>(1 - beta1), <real_t>beta2,
             <real_t>(1 - beta2), <real_t>step_size, <real_t>root, <real_t>eps, block,
