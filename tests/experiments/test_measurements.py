@@ -99,6 +99,12 @@ def test_one_sample_and_positive_inputs_give_one_signed_gradients(batch):
     assert one_signed_share(deep(Tanh), x[:1], y[:1]) == 0
 
 
+def test_units_without_a_gradient_do_not_count(batch):
+    model = deep(Tanh)
+    model[5].weight.data[...] = 0  # nothing reaches the second layer's eight units: only the three outputs count
+    assert one_signed_share(model, *batch) == 0
+
+
 def test_gradient_norms_are_those_of_the_mean_loss(batch):
     x, y = batch
     model = deep(Tanh)

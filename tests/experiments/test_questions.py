@@ -10,7 +10,7 @@ import pytest
 import cnn_ext
 from pynn.data import Dataset
 from pynn.experiments import QUESTIONS, binary, q2, q3, q4, q5, q6, q7
-from pynn.experiments.protocol import Recipe
+from pynn.experiments.protocol import Recipe, fit
 from pynn.experiments.q7_divergence import DivergenceConfig
 from pynn.experiments.q7_dropout import DropoutConfig
 from pynn.experiments.q7_sigmoid import SigmoidConfig
@@ -169,6 +169,30 @@ def test_nothing_but_the_verdict_depends_on_the_test_data(name, monkeypatch):
         else:
             assert {key for key in row if row[key] != other[key]} <= verdict
             assert row["test_accuracy"] is None or row["confusion"] != other["confusion"]
+
+
+@pytest.mark.parametrize("module", [q4, q5])
+def test_the_search_is_shorter_than_the_final_training(module, monkeypatch):
+    epochs = []
+
+    def recording(model, loss, split, recipe, rng, **options):
+        epochs.append(recipe.epochs)
+        return fit(model, loss, split, recipe, rng, **options)
+
+    monkeypatch.setattr(module, "fit", recording)
+    monkeypatch.setattr(module, "load", lambda name, data_dir, *, fallback: tiny(name))
+    long = {
+        "q4": {"hidden": replace(SHORT, epochs=2)},
+        "q5": dict.fromkeys(("plain", "batch_norm"), replace(SHORT, epochs=2)),
+    }
+    name = module.__name__.rpartition(".")[2]
+    rows = module.run(replace(TINY[name], **long[name]), progress=False)
+    expected = {
+        "q4": [1] * 2 + [1] * 2 + [1] * 2 + [2] * 2,  # 4.3: candidates, seeds; 4.4: candidates, seeds
+        "q5": [1] * 2 + [2] + [1] * 2 + [2],
+    }
+    assert epochs == expected[name]
+    assert rows[-1]["history"]["epoch"] == [1, 2]
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
