@@ -26,7 +26,7 @@ def real_array(op: str, name: str, array, shape: str, ndim: int | None = None, d
     if array.size == 0:
         raise ValueError(f"{op}: {name} of shape {array.shape} is empty: every axis must be at least 1 long")
     if not (array.flags.c_contiguous and array.flags.aligned):
-        array = np.require(array, requirements="CA")
+        array = np.require(array, requirements=["C", "A"])
     return array
 
 
@@ -44,19 +44,21 @@ def image_shape(op: str, name: str, shape) -> tuple[int, int, int, int]:
         or any(isinstance(v, bool) or not isinstance(v, Integral) or v < 1 for v in shape)
     ):
         raise ValueError(f"{op}: {name} must be (N, C, H, W) with every size at least 1, got {shape!r}")
-    return tuple(int(v) for v in shape)
+    n, c, h, w = map(int, shape)
+    return n, c, h, w
 
 
 def number(op: str, name: str, value, low: float = -math.inf, high: float = math.inf) -> float:
     """`value` as a finite float with low ≤ value < high."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__} {value!r}")
-    if not (math.isfinite(value) and low <= value < high):
+    real = float(value)
+    if not (math.isfinite(real) and low <= real < high):
         interval = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g})"
         raise ValueError(
             f"{op}: {name} must be finite{'' if low == -math.inf else ' and ' + interval}, got {value!r}"
         )
-    return float(value)
+    return real
 
 
 def pair(op: str, name: str, value, minimum: int) -> tuple[int, int]:
@@ -68,9 +70,10 @@ def pair(op: str, name: str, value, minimum: int) -> tuple[int, int]:
         or any(isinstance(v, bool) or not isinstance(v, Integral) for v in values)
     ):
         raise TypeError(f"{op}: {name} must be an int or a pair of ints, got {value!r}")
-    if min(values) < minimum or max(values) > 2**30:
+    vertical, horizontal = map(int, values)
+    if min(vertical, horizontal) < minimum or max(vertical, horizontal) > 2**30:
         raise ValueError(f"{op}: {name} must be from {minimum} to 2**30, got {value!r}")
-    return int(values[0]), int(values[1])
+    return vertical, horizontal
 
 
 def window_output(op: str, size: tuple[int, int], kernel, stride, padding, dilation=(1, 1)) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from typing import TYPE_CHECKING
 
 try:
     from cnn_ext._cpu import openmp_enabled, supported_isas
@@ -27,4 +28,7 @@ def _choose() -> str:
 
 
 isa: str = _choose()
-kernels = importlib.import_module(f"cnn_ext._{isa}")
+if TYPE_CHECKING:
+    from cnn_ext import _baseline as kernels  # all variants have the same functions
+else:
+    kernels = importlib.import_module(f"cnn_ext._{isa}")

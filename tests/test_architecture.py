@@ -33,7 +33,7 @@ TIERS = [
     {"pynn.__main__"},
 ]
 TIER = {part: tier for tier, parts in enumerate(TIERS) for part in parts}
-KERNEL_USERS = {"cnn_ext", "pynn.cli", "pynn.environment", "pynn.layers", "pynn.optim"}
+KERNEL_USERS = {"cnn_ext", "pynn", "pynn.cli", "pynn.environment", "pynn.layers", "pynn.optim"}
 TRAINING_LOOP = {"pynn.batches", "pynn.checkpoint", "pynn.solver"}
 TRAINING_LOOP_NEVER_SEES = {"pynn.data", "pynn.layers", "pynn.models"}
 

@@ -9,7 +9,9 @@ from cnn_ext.threads import threads_for
 __all__ = ["avg_pool2d_backward", "avg_pool2d_forward", "max_pool2d_backward", "max_pool2d_forward"]
 
 
-def _windows(op, x_shape, kernel_size, stride, padding):
+def _windows(
+    op, x_shape, kernel_size, stride, padding
+) -> tuple[tuple[int, int, int, int, int, int], tuple[int, int]]:
     """(window, output size): the window as (KH, KW, SH, SW, PH, PW), the output as (OH, OW)."""
     kernel = pair(op, "kernel_size", kernel_size, 1)
     stride = kernel if stride is None else pair(op, "stride", stride, 1)
@@ -82,7 +84,7 @@ def max_pool2d_backward(
     if argmax.dtype != np.int64:
         raise TypeError(f"{op}: argmax must be int64 as max_pool2d_forward returns it, got {argmax.dtype}")
     require_shape(op, "argmax", argmax, dout.shape)
-    argmax = np.require(argmax, requirements="CA")
+    argmax = np.require(argmax, requirements=["C", "A"])
     dx = np.empty((n, c, h, w), dout.dtype)
     flat = (n * c, oh * ow)
     outside = kernels.max_pool2d_backward(

@@ -16,7 +16,7 @@ def sgd_update(
     weight_decay: float,
 ) -> None:
     g = grad + weight_decay * param
-    if momentum:
+    if velocity is not None:
         velocity[...] = momentum * velocity + g
         g = g + momentum * velocity if nesterov else velocity
     param -= lr * g
