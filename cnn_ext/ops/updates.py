@@ -24,7 +24,7 @@ def _flat(op, param, grad, **state):
     for name, array in {"param": param, **state}.items():
         if not isinstance(array, np.ndarray):
             raise TypeError(
-                f"{op}: {name} is updated in place and must be a NumPy array, got {type(array).__name__}"
+                f"{op}: {name} is written in place and must be a NumPy array, got {type(array).__name__}"
             )
         if not array.flags.c_contiguous or not array.flags.aligned:
             raise ValueError(f"{op}: {name} is written in place and must be C-contiguous: pass a contiguous copy")
