@@ -21,7 +21,7 @@ from pynn.optim import SGD, decay_groups
 from pynn.schedules import OneCycle
 from pynn.solver import Solver
 
-__all__ = ["Recipe", "Result", "SealError", "SealedTest", "Split", "answer", "fit", "grid", "search"]
+__all__ = ["Recipe", "Result", "SealError", "SealedTest", "Split", "answer", "fit", "grid", "say", "search"]
 
 
 class SealError(RuntimeError):
@@ -173,7 +173,7 @@ def search(candidates: Iterable[dict], evaluate: Callable[[dict], float]) -> tup
 
     So list the simpler ones first. table : [{"choice", "val_accuracy", "seconds"}] in the order of `candidates`.
     """
-    table = []
+    table: list[dict] = []
     for choice in candidates:
         began = time.perf_counter()
         val_accuracy = evaluate(choice)
@@ -236,7 +236,7 @@ def answer(
         trials = [train(split, choice, np.random.default_rng(seed), False).history for seed in trial_seeds]
         histories.append(trials[0])
         val_accuracy = statistics.fmean(history["val_accuracy"][-1] for history in trials)
-        _say(progress, f"{question}  {_text(choice)}: validation accuracy {100 * val_accuracy:.2f} %")
+        say(progress, f"{question}  {_text(choice)}: validation accuracy {100 * val_accuracy:.2f} %")
         return val_accuracy
 
     chosen, table = search(candidates, evaluate) if len(candidates) > 1 else (candidates[0], [])
@@ -245,14 +245,14 @@ def answer(
     solvers = []
     for number, seed in enumerate(final_seeds.spawn(n_seeds), start=1):
         solvers.append(train(final_split, chosen, np.random.default_rng(seed), True))
-        _say(
+        say(
             progress,
             f"{question}  final training {number} of {n_seeds}: loss {solvers[-1].history['loss'][-1]:.4f}",
         )
     x_test, y_test = split.test.open()
     predictions = [solver.predict(x_test) for solver in solvers]
     accuracies = [float((predicted == y_test).mean()) for predicted in predictions]
-    _say(progress, f"{question}  {_text(chosen)}: test accuracy {100 * accuracies[0]:.2f} %")
+    say(progress, f"{question}  {_text(chosen)}: test accuracy {100 * accuracies[0]:.2f} %")
     searched = [history for trial, history in zip(table, histories, strict=True) if trial["choice"] == chosen]
     return Result(
         chosen=chosen,
@@ -267,7 +267,8 @@ def answer(
     )
 
 
-def _say(progress: bool | None, line: str) -> None:
+def say(progress: bool | None, line: str) -> None:
+    """Shows `line` on stderr, unless `progress` is False."""
     if progress is not False:
         print(line, file=sys.stderr, flush=True)
 

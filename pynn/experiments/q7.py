@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from pynn.data import load
-from pynn.experiments.protocol import Recipe, Split
+from pynn.experiments.protocol import Recipe, Split, say
 from pynn.experiments.q7_divergence import DivergenceConfig, run_divergence
 from pynn.experiments.q7_dropout import DropoutConfig, run_dropout
 from pynn.experiments.q7_sigmoid import SigmoidConfig, run_sigmoid
@@ -38,12 +38,15 @@ class Config:
 def run(config: Config, *, data_dir=None, seed: int = 0, progress: bool | None = None, on_row=None) -> list[dict]:
     """The rows 7.1, 7.2 and 7.3; `on_row` is called with each as soon as it is done."""
     data = load("mnist", data_dir, fallback=True)
-    parts = ((run_sigmoid, config.sigmoid), (run_dropout, config.dropout), (run_divergence, config.divergence))
+    parts: tuple[tuple[Callable[..., dict], SigmoidConfig | DropoutConfig | DivergenceConfig], ...] = (
+        (run_sigmoid, config.sigmoid),
+        (run_dropout, config.dropout),
+        (run_divergence, config.divergence),
+    )
     rows = []
     for (part, part_config), seeds in zip(parts, np.random.SeedSequence(seed).spawn(len(parts)), strict=True):
         rows.append(part(part_config, Split.of(data, part_config.max_train), seeds))
-        if progress is not False:
-            print(f"{rows[-1]['question']}  {rows[-1]['title']}: {rows[-1]['seconds']:.1f} s", file=sys.stderr)
+        say(progress, f"{rows[-1]['question']}  {rows[-1]['title']}: {rows[-1]['seconds']:.1f} s")
         if on_row is not None:
             on_row(rows[-1])
     return rows

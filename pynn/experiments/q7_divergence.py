@@ -16,6 +16,7 @@ from pynn.experiments.measurements import loss_curve, plain_sgd, plot, smoothed
 from pynn.experiments.protocol import Split
 from pynn.experiments.rows import Question, measurement_row
 from pynn.layers import Flatten, Linear, ReLU, Sequential
+from pynn.module import Module
 
 __all__ = ["DivergenceConfig", "outcome", "run_divergence"]
 
@@ -89,7 +90,8 @@ def outcome(losses: list[float], steps: int, n_classes: int) -> str:
 
 
 def _network(config: DivergenceConfig, split: Split, rng: np.random.Generator) -> Sequential:
-    layers, width = [Flatten()], split.n_features
+    layers: list[Module] = [Flatten()]
+    width = split.n_features
     for _ in range(config.depth):
         layers += [Linear(width, config.hidden, rng=rng), ReLU()]
         width = config.hidden

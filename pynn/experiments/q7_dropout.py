@@ -17,6 +17,8 @@ from pynn.experiments.protocol import Recipe, Split, fit
 from pynn.experiments.rows import Question, measurement_row
 from pynn.layers import Dropout, Flatten, Linear, ReLU, Sequential, VanillaDropout
 from pynn.losses import CrossEntropyLoss
+from pynn.module import Module
+from pynn.solver import Solver
 
 __all__ = ["DropoutConfig", "logit_scale", "run_dropout"]
 
@@ -38,7 +40,7 @@ class DropoutConfig:
 def run_dropout(config: DropoutConfig, split: Split, seeds: np.random.SeedSequence) -> dict:
     """The row 7.2: test accuracy, test loss and scale of the scores, against the dropout rate."""
     began = time.perf_counter()
-    solvers = {SCALED: [], UNSCALED: [], INVERTED: []}
+    solvers: dict[str, list[Solver]] = {SCALED: [], UNSCALED: [], INVERTED: []}
     for rate, seed in zip(config.rates, seeds.spawn(len(config.rates)), strict=True):
         for name in (SCALED, INVERTED):
             rng = np.random.default_rng(seed)
@@ -88,8 +90,8 @@ def run_dropout(config: DropoutConfig, split: Split, seeds: np.random.SeedSequen
             y_scale="log",
         ),
     ]
-    model = f"FC {config.hidden} – ReLU – dropout – FC {config.hidden} – ReLU – dropout – FC, softmax"
-    return measurement_row(QUESTION, model, split, config, time.perf_counter() - began, plots, notes)
+    models = f"FC {config.hidden} – ReLU – dropout – FC {config.hidden} – ReLU – dropout – FC, softmax"
+    return measurement_row(QUESTION, models, split, config, time.perf_counter() - began, plots, notes)
 
 
 def network(config: DropoutConfig, split: Split, form: str, rate: float, rng: np.random.Generator) -> Sequential:
@@ -112,7 +114,7 @@ def network(config: DropoutConfig, split: Split, form: str, rate: float, rng: np
     )
 
 
-def logit_scale(model: Sequential, x: np.ndarray, masks: int) -> float:
+def logit_scale(model: Module, x: np.ndarray, masks: int) -> float:
     """How many times as large the scores at inference are as those of training mode averaged over `masks` masks.
 
     The ratio of their root mean squares, each sample's scores less their mean, which softmax ignores.

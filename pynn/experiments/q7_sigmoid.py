@@ -18,6 +18,7 @@ from pynn.experiments.protocol import Split, search
 from pynn.experiments.rows import Question, measurement_row
 from pynn.layers import Flatten, Linear, ReLU, Sequential, Sigmoid, Tanh
 from pynn.losses import CrossEntropyLoss, MSELoss
+from pynn.module import Module
 from pynn.optim import SGD
 from pynn.solver import Solver
 
@@ -97,8 +98,8 @@ def run_sigmoid(config: SigmoidConfig, split: Split, seeds: np.random.SeedSequen
             {name: (path[:, 0].tolist(), path[:, 1].tolist()) for name, path in paths.items()},
         ),
     ]
-    model = f"{config.depth} × FC {config.width} with sigmoid, tanh or ReLU, softmax"
-    return measurement_row(QUESTION, model, split, config, time.perf_counter() - began, plots, notes)
+    models = f"{config.depth} × FC {config.width} with sigmoid, tanh or ReLU, softmax"
+    return measurement_row(QUESTION, models, split, config, time.perf_counter() - began, plots, notes)
 
 
 # -- the deep network ---------------------------------------------------------------------------------------
@@ -107,7 +108,7 @@ def run_sigmoid(config: SigmoidConfig, split: Split, seeds: np.random.SeedSequen
 def deep_network(config: SigmoidConfig, split: Split, activation: str, rng: np.random.Generator) -> Sequential:
     kind, init = ACTIVATIONS[activation]
     widths = [split.n_features, *[config.width] * config.depth]
-    layers = [Flatten()]
+    layers: list[Module] = [Flatten()]
     for before, after in itertools.pairwise(widths):
         layers += [Linear(before, after, init=init, rng=rng), kind()]
     return Sequential(*layers, Linear(config.width, len(split.classes), init=init, rng=rng))
@@ -136,7 +137,7 @@ def one_signed_share(model: Sequential, x: np.ndarray, y: np.ndarray) -> float:
     gradients = np.concatenate(_weight_gradients(model, x, y)[1:], axis=1)
     alive = (gradients != 0).any(axis=0)
     one_signed = ~((gradients > 0).any(axis=0) & (gradients < 0).any(axis=0))
-    return float(one_signed[alive].mean())
+    return float(np.mean(one_signed, where=alive))
 
 
 def _weight_gradients(model: Sequential, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
