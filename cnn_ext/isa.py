@@ -2,7 +2,10 @@
 
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
 
 try:
     from cnn_ext._cpu import openmp_enabled, supported_isas
@@ -27,8 +30,27 @@ def _choose() -> str:
     return wanted
 
 
+@contextmanager
+def _brief_waits() -> Iterator[None]:
+    """GNU's OpenMP library reads, when it is loaded, how long a waiting thread spins before it sleeps.
+
+    Its default is several milliseconds. On a busy machine the spinning keeps the CPU from the very thread that is
+    waited for, and a step takes several times as long; about 20 µs, what waking a thread costs, is the most that
+    spinning can save. A user's own setting stands.
+    """
+    if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = "1000"
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
+
+
 isa: str = _choose()
 if TYPE_CHECKING:
     from cnn_ext import _baseline as kernels  # all variants have the same functions
 else:
-    kernels = importlib.import_module(f"cnn_ext._{isa}")
+    with _brief_waits():
+        kernels = importlib.import_module(f"cnn_ext._{isa}")
