@@ -12,7 +12,7 @@ import cnn_ext
 
 __all__ = ["describe"]
 
-_OPTIONAL = ("safetensors", "Pillow", "pooch", "tqdm", "matplotlib", "scikit-learn")
+_OPTIONAL = ("safetensors", "Pillow", "tqdm", "matplotlib", "scikit-learn")
 
 
 def describe() -> dict:

@@ -17,7 +17,7 @@ from pynn import layers
 from pynn.module import Module
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = {"PIL", "matplotlib", "pooch", "safetensors", "tqdm"}  # imported inside the function that needs them
+EXTRAS = {"PIL", "matplotlib", "safetensors", "tqdm"}  # imported inside the function that needs them
 
 # Each part imports from itself and from the tiers above its own.
 TIERS = [

@@ -97,7 +97,7 @@ def test_module_and_script_are_one_command():
 
 def test_help_imports_nothing_heavy():
     code = "import sys\nfrom pynn.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    heavy = "{'matplotlib', 'PIL', 'safetensors', 'tqdm', 'pooch', 'pynn.experiments', 'pynn.report'}"
+    heavy = "{'matplotlib', 'PIL', 'safetensors', 'tqdm', 'pynn.experiments', 'pynn.report'}"
     found = python("-c", f"{code}print('HEAVY', sorted({heavy} & set(sys.modules)))")
     assert "usage: pynn" in found.stdout
     assert "HEAVY []" in found.stdout
@@ -233,7 +233,7 @@ def test_control_c_ends_the_process_with_130(tmp_path):
         DataError("train-images: not a readable gzip file"),
         TrainingDiverged(3, "the loss is nan", "0.weight", 0.1, None),
         OSError(28, "No space left on device", "results.json"),
-        ImportError("downloads need pooch"),
+        ImportError("model files need safetensors"),
         MemoryError("Unable to allocate 9 TiB"),
     ],
     ids=lambda error: type(error).__name__,

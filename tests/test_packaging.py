@@ -13,7 +13,7 @@ import pynn
 from cnn_ext.isa import kernels
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = {"download", "dev", "experiments", "images", "io", "progress", "report", "test"}
+EXTRAS = {"dev", "experiments", "images", "io", "progress", "report", "test"}
 
 
 def run(code):
