@@ -25,16 +25,14 @@ def _arguments(op, x, eps, **vectors):
     return x, eps, vectors.values()
 
 
-# The kernels take images as (N, C, H·W), and vectors, or images of one pixel, as (N, C).
-
-
-def _flat(array):
+def _planes(array):
+    """The layouts of the kernels: (N, C, H·W) of images, (N, C) of vectors and of images of one pixel."""
     n, c, *size = array.shape
     return array.reshape((n, c) if math.prod(size) == 1 else (n, c, -1))
 
 
-def _kernel(name, x):
-    return getattr(kernels, f"batch_norm_{name}" if x.ndim == 3 else f"batch_norm_columns_{name}")
+def _kernel(direction, planes):
+    return getattr(kernels, f"batch_norm_{direction}" if planes.ndim == 3 else f"batch_norm_columns_{direction}")
 
 
 def batch_norm_forward(
@@ -50,7 +48,8 @@ def batch_norm_forward(
     """
     x, eps, (weight, bias) = _arguments("batch_norm_forward", x, eps, weight=weight, bias=bias)
     out, mean, var = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
-    _kernel("forward", _flat(x))(_flat(x), weight, bias, _flat(out), mean, var, eps, threads_for(x.size))
+    planes = _planes(x)
+    _kernel("forward", planes)(planes, weight, bias, _planes(out), mean, var, eps, threads_for(x.size))
     return out, mean, var
 
 
@@ -67,7 +66,8 @@ def batch_norm_inference(
     )
     out = np.empty_like(x)
     scale = (weight / np.sqrt(var.astype(np.float64) + eps)).astype(x.dtype)
-    _kernel("inference", _flat(x))(_flat(x), mean, scale, bias, _flat(out), threads_for(x.size))
+    planes = _planes(x)
+    _kernel("inference", planes)(planes, mean, scale, bias, _planes(out), threads_for(x.size))
     return out
 
 
@@ -87,7 +87,8 @@ def batch_norm_backward(
     dout = real_array(op, "dout", dout, "the shape of x", dtype=x.dtype)
     require_shape(op, "dout", dout, x.shape)
     dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
-    _kernel("backward", _flat(x))(
-        _flat(dout), _flat(x), weight, mean, var, _flat(dx), dweight, dbias, eps, threads_for(x.size)
+    planes = _planes(x)
+    _kernel("backward", planes)(
+        _planes(dout), planes, weight, mean, var, _planes(dx), dweight, dbias, eps, threads_for(x.size)
     )
     return dx, dweight, dbias
