@@ -7,12 +7,14 @@ and over snippets that break it.
 import ast
 import importlib
 import inspect
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 import cnn_ext
+from cnn_ext.isa import kernels
 from pynn import layers
 from pynn.module import Module
 
@@ -254,3 +256,18 @@ def test_public_names_exist():
         public = getattr(module, "__all__", [])
         assert [each for each in public if not hasattr(module, each)] == [], name
         assert len(public) == len(set(public)), name
+
+
+def test_stub_is_of_the_compiled_kernels():
+    defined = {
+        name: re.findall(r"(\w+)\s*(?:,|$)", re.sub(r"\[.*?\]", "", arguments))
+        for path in (ROOT / "cnn_ext" / "kernels").glob("*.pxi")
+        for name, arguments in re.findall(
+            r"^def (\w+)\((.*?)\):", path.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
+    }
+    stub = ast.parse((ROOT / "cnn_ext" / "_baseline.pyi").read_text(encoding="utf-8"))
+    functions = [node for node in stub.body if isinstance(node, ast.FunctionDef)]
+    assert len(defined) > 15
+    assert {node.name: [argument.arg for argument in node.args.args] for node in functions} == defined
+    assert defined.keys() <= set(dir(kernels))

@@ -1,6 +1,5 @@
 """What is installed: one version, sane metadata, extras that are really extra."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import pynn
-from cnn_ext.isa import kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = {"dev", "experiments", "images", "io", "progress", "report", "test"}
@@ -64,18 +62,3 @@ def test_typed_for_users_of_the_installed_package():
     for package in ("cnn_ext", "pynn"):
         folder = Path(run(f"import {package}; print({package}.__path__[0])").strip())
         assert (folder / "py.typed").is_file()
-
-
-def test_stub_is_of_the_compiled_kernels():
-    defined = {
-        name: re.findall(r"(\w+)\s*(?:,|$)", re.sub(r"\[.*?\]", "", arguments))
-        for path in (ROOT / "cnn_ext" / "kernels").glob("*.pxi")
-        for name, arguments in re.findall(
-            r"^def (\w+)\((.*?)\):", path.read_text("utf-8"), re.MULTILINE | re.DOTALL
-        )
-    }
-    stub = ast.parse((ROOT / "cnn_ext" / "_baseline.pyi").read_text(encoding="utf-8"))
-    functions = [node for node in stub.body if isinstance(node, ast.FunctionDef)]
-    assert len(defined) > 15
-    assert {node.name: [argument.arg for argument in node.args.args] for node in functions} == defined
-    assert defined.keys() <= set(dir(kernels))
