@@ -28,7 +28,7 @@ class Config:
     plain: Recipe = Recipe(epochs=8, lr=0.05, weight_decay=5e-4)
     architectures: tuple[tuple[int, int, int], ...] = ((5, 16, 100), (5, 32, 256))  # kernel size, filters, hidden
     dropouts: tuple[float, ...] = (0.2, 0.5, 0.8)
-    batch_norm: Recipe = Recipe(epochs=8, lr=0.1, weight_decay=5e-4)
+    batch_norm: Recipe = Recipe(epochs=10, lr=0.1, weight_decay=5e-4)
     shift: int = 1  # pixels, at random, in training
     search_epochs: int = 1
     max_train: int | None = None  # training samples used, None for all

@@ -35,7 +35,7 @@ class DivergenceConfig:
     batch_size: int = 16  # while the learning rate is swept
     batch_sizes: tuple[int, ...] = (4, 16, 64, 256)
     lr: float = 0.05  # while the batch size is swept
-    steps: int = 1500
+    steps: int = 1200
     max_train: int | None = 10_000
 
 

@@ -30,10 +30,10 @@ SCALED, UNSCALED, INVERTED = "vanilla, scaled by p", "vanilla, not scaled", "inv
 class DropoutConfig:
     """Two hidden layers, each followed by dropout; vanilla and inverted dropout are trained at each rate."""
 
-    rates: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)  # probabilities of dropping, 1 − p
-    hidden: int = 200
+    rates: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.8)  # probabilities of dropping, 1 − p
+    hidden: int = 256
     recipe: Recipe = Recipe(epochs=5, lr=0.03, weight_decay=0.0)
-    masks: int = 100  # over which the scores of training mode are averaged
+    masks: int = 40  # over which the scores of training mode are averaged
     max_train: int | None = 10_000
 
 

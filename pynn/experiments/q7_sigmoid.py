@@ -38,8 +38,8 @@ class SigmoidConfig:
 
     depth: int = 8  # hidden layers
     width: int = 64
-    lrs: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)  # the validation part decides, for each activation
-    steps: int = 1000
+    lrs: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)  # the validation part decides, for each activation
+    steps: int = 800
     batch_size: int = 100
     max_train: int | None = 10_000
     path_steps: int = 200  # of the zig-zag demonstration
