@@ -81,7 +81,7 @@ setup(
     ext_modules=cythonize(
         [extension("_cpu"), *(extension(name, flags) for name, flags in VARIANTS.items())],
         include_path=["cnn_ext/kernels"],
-        build_dir="build/cython-debug" if DEBUG else "build/cython",  # directives are no part of a timestamp either
+        build_dir="build/cython-debug" if DEBUG else "build/cython",  # timestamps ignore directives
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,
