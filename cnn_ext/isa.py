@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-
 try:
     from cnn_ext._cpu import openmp_enabled, supported_isas
 except ModuleNotFoundError as error:  # a source folder on sys.path hides the installed package
