@@ -1,5 +1,5 @@
 # The matrix product that convolution and the fully-connected layer share: C (+)= A · B on one thread, for operands of
-# any strides. Blocks of A and B are packed into panels of 6 rows and of one tile's columns, zero-padded at the edges,
+# any strides. Blocks of A and B are packed into panels of 4 rows and of one tile's columns, zero-padded at the edges,
 # and every tile of C is computed in registers (tiles.h). Transposition costs nothing but another packing order.
 # Loops count blocks and panels, not their first elements: Cython makes C loops only of steps that it knows.
 # Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
@@ -14,10 +14,10 @@ cdef extern from "tiles.h" nogil:
 
 cdef enum:
     BLOCK_M = 96   # rows of A packed at a time, a multiple of TILE_ROWS
-    BLOCK_N = 256  # columns of B packed at a time, a multiple of every TILE_COLS
-    BLOCK_K = 256  # terms of the sum at a time: a panel of B (16 KB in float32) stays in L1
+    BLOCK_N = 240  # columns of B packed at a time, a multiple of every TILE_COLS
+    BLOCK_K = 256  # terms of the sum at a time: a panel of B (24 KB in float32) stays in L1
     GEMM_SCRATCH = BLOCK_K * (BLOCK_M + BLOCK_N)
-    MAX_TILE = 6 * 32
+    MAX_TILE = 4 * 48
 
 gemm_scratch = GEMM_SCRATCH  # elements of scratch that one thread's product needs
 
@@ -43,7 +43,7 @@ cdef inline void tile(
 cdef void pack_rows(
     Py_ssize_t m, Py_ssize_t k, const real_t* a, Py_ssize_t row, Py_ssize_t col, real_t* panels
 ) noexcept nogil:
-    """A block of A (m × k) as panels [m/6][k][6]; rows past m are zeros."""
+    """A block of A (m × k) as panels [m/4][k][4]; rows past m are zeros."""
     cdef Py_ssize_t i, p, panel, top, rows
     for panel in range(blocks(m, TILE_ROWS)):
         top = panel * TILE_ROWS

@@ -72,11 +72,12 @@ cdef void im2col_rows(
                     if begin < end and rows_adjoin(w):
                         for q in range(above * w.width + begin, below * w.width - (w.width - end)):
                             target[q] = source[q]
-                        for r in range(above, below):
-                            for q in range(r * w.width, r * w.width + begin):
-                                target[q] = 0
-                            for q in range(r * w.width + end, (r + 1) * w.width):
-                                target[q] = 0
+                        for q in range(begin):
+                            for r in range(above, below):
+                                target[r * w.width + q] = 0
+                        for q in range(end, w.width):
+                            for r in range(above, below):
+                                target[r * w.width + q] = 0
                     else:
                         for r in range(above, below):
                             for q in range(begin):
@@ -115,11 +116,12 @@ cdef void col2im_rows(
                     source = cols + (row - first) * w.out_w
                     target = x + ((image * w.channels + c) * w.height + top) * w.width + left
                     if begin < end and rows_adjoin(w):
-                        for r in range(above, below):
-                            for q in range(r * w.width, r * w.width + begin):
-                                source[q] = 0
-                            for q in range(r * w.width + end, (r + 1) * w.width):
-                                source[q] = 0
+                        for q in range(begin):
+                            for r in range(above, below):
+                                source[r * w.width + q] = 0
+                        for q in range(end, w.width):
+                            for r in range(above, below):
+                                source[r * w.width + q] = 0
                         for q in range(above * w.width + begin, below * w.width - (w.width - end)):
                             target[q] += source[q]
                     else:

@@ -2,7 +2,7 @@
 
 cdef enum:
     LINEAR_ROWS = 96
-    LINEAR_COLUMNS = 256
+    LINEAR_COLUMNS = 240
     BIAS_COLUMNS = 64
 
 

@@ -1,8 +1,9 @@
-/* The register tile of the matrix product: C[6 × COLS] (+)= A[k × 6]ᵀ · B[k × COLS], A and B packed in panels.
+/* The register tile of the matrix product: C[4 × COLS] (+)= A[k × 4]ᵀ · B[k × COLS], A and B packed in panels.
  *
- * COLS is two vectors of the instruction set that this file is compiled for, so that the 12 accumulators, the two
- * vectors of B and a broadcast of A fill the 16 registers of AVX2 (or SSE) without spilling. Every element of C is
- * one chain of multiply-adds over k in ascending order.
+ * COLS is three vectors of the instruction set that this file is compiled for, so that the 12 accumulators, the three
+ * vectors of B and a broadcast of A fill the 16 registers of AVX2 (or SSE) without spilling. Four rows divide the
+ * numbers of filters and samples that networks have. Every element of C is one chain of multiply-adds over k in
+ * ascending order.
  */
 #ifndef PYNN_TILES_H
 #define PYNN_TILES_H
@@ -18,9 +19,9 @@
 #endif
 
 enum {
-    TILE_ROWS = 6,
-    TILE_COLS_F32 = 2 * PYNN_VECTOR_BYTES / 4,
-    TILE_COLS_F64 = 2 * PYNN_VECTOR_BYTES / 8
+    TILE_ROWS = 4,
+    TILE_COLS_F32 = 3 * PYNN_VECTOR_BYTES / 4,
+    TILE_COLS_F64 = 3 * PYNN_VECTOR_BYTES / 8
 };
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -31,26 +32,27 @@ typedef double vector_f64 __attribute__((vector_size(PYNN_VECTOR_BYTES), aligned
 /* Named accumulators rather than an array: GCC then keeps all twelve in registers at every optimisation level. */
 #define PYNN_TILE(NAME, REAL, VECTOR, COLS)                                                                       \
     static void NAME(ptrdiff_t k, const REAL *a, const REAL *b, REAL *c, ptrdiff_t ldc, int accumulate) {         \
-        VECTOR c00 = {0}, c01 = {0}, c10 = {0}, c11 = {0}, c20 = {0}, c21 = {0};                                  \
-        VECTOR c30 = {0}, c31 = {0}, c40 = {0}, c41 = {0}, c50 = {0}, c51 = {0};                                  \
+        VECTOR c00 = {0}, c01 = {0}, c02 = {0}, c10 = {0}, c11 = {0}, c12 = {0};                                  \
+        VECTOR c20 = {0}, c21 = {0}, c22 = {0}, c30 = {0}, c31 = {0}, c32 = {0};                                  \
         for (ptrdiff_t p = 0; p < k; ++p, a += TILE_ROWS, b += COLS) {                                            \
-            const VECTOR b0 = *(const VECTOR *)b, b1 = *(const VECTOR *)(b + COLS / 2);                           \
-            c00 += a[0] * b0, c01 += a[0] * b1, c10 += a[1] * b0, c11 += a[1] * b1;                               \
-            c20 += a[2] * b0, c21 += a[2] * b1, c30 += a[3] * b0, c31 += a[3] * b1;                               \
-            c40 += a[4] * b0, c41 += a[4] * b1, c50 += a[5] * b0, c51 += a[5] * b1;                               \
+            const VECTOR b0 = *(const VECTOR *)b, b1 = *(const VECTOR *)(b + COLS / 3);                           \
+            const VECTOR b2 = *(const VECTOR *)(b + 2 * (COLS / 3));                                              \
+            c00 += a[0] * b0, c01 += a[0] * b1, c02 += a[0] * b2;                                                 \
+            c10 += a[1] * b0, c11 += a[1] * b1, c12 += a[1] * b2;                                                 \
+            c20 += a[2] * b0, c21 += a[2] * b1, c22 += a[2] * b2;                                                 \
+            c30 += a[3] * b0, c31 += a[3] * b1, c32 += a[3] * b2;                                                 \
         }                                                                                                         \
-        PYNN_STORE_ROW(VECTOR, COLS, 0, c00, c01)                                                                 \
-        PYNN_STORE_ROW(VECTOR, COLS, 1, c10, c11)                                                                 \
-        PYNN_STORE_ROW(VECTOR, COLS, 2, c20, c21)                                                                 \
-        PYNN_STORE_ROW(VECTOR, COLS, 3, c30, c31)                                                                 \
-        PYNN_STORE_ROW(VECTOR, COLS, 4, c40, c41)                                                                 \
-        PYNN_STORE_ROW(VECTOR, COLS, 5, c50, c51)                                                                 \
+        PYNN_STORE_ROW(VECTOR, COLS, 0, c00, c01, c02)                                                            \
+        PYNN_STORE_ROW(VECTOR, COLS, 1, c10, c11, c12)                                                            \
+        PYNN_STORE_ROW(VECTOR, COLS, 2, c20, c21, c22)                                                            \
+        PYNN_STORE_ROW(VECTOR, COLS, 3, c30, c31, c32)                                                            \
     }
-#define PYNN_STORE_ROW(VECTOR, COLS, ROW, LEFT, RIGHT)                                                            \
+#define PYNN_STORE_ROW(VECTOR, COLS, ROW, LEFT, MIDDLE, RIGHT)                                                    \
     {                                                                                                             \
-        VECTOR *left = (VECTOR *)(c + ROW * ldc), *right = (VECTOR *)(c + ROW * ldc + COLS / 2);                  \
-        if (accumulate) LEFT += *left, RIGHT += *right;                                                           \
-        *left = LEFT, *right = RIGHT;                                                                             \
+        VECTOR *left = (VECTOR *)(c + ROW * ldc), *middle = (VECTOR *)(c + ROW * ldc + COLS / 3);                 \
+        VECTOR *right = (VECTOR *)(c + ROW * ldc + 2 * (COLS / 3));                                               \
+        if (accumulate) LEFT += *left, MIDDLE += *middle, RIGHT += *right;                                        \
+        *left = LEFT, *middle = MIDDLE, *right = RIGHT;                                                           \
     }
 
 #else /* a compiler without vector extensions */
