@@ -103,6 +103,33 @@ def test_help_imports_nothing_heavy():
     assert "HEAVY []" in found.stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_training_keeps_the_memory_that_it_frees():
+    """Blocks of the size of activations, taken and freed as a step does: without it each round faults anew."""
+    code = """
+import resource, sys
+import numpy as np
+from pynn.cli.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def step():
+    blocks = [np.ones(2**20) for _ in range(4)]
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", code, how], capture_output=True, check=True).stdout)
+        for how in ("kept", "given back")
+    }
+    if faults["given back"] < 1000:
+        pytest.skip("this allocator keeps freed memory anyway")
+    assert faults["kept"] < faults["given back"] / 10
+
+
 def test_no_traceback_and_exit_code_2_from_the_shell():
     refused = python("-m", "pynn", "run", "q99")
     assert refused.returncode == 2

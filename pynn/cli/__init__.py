@@ -56,8 +56,10 @@ def _set_threads(n: int | None) -> None:
 
 
 def _run(arguments) -> None:
+    from pynn.cli.memory import keep_freed_memory
     from pynn.cli.questions import run
 
+    keep_freed_memory()
     run(arguments)
 
 
@@ -68,8 +70,10 @@ def _report(arguments) -> None:
 
 
 def _train(arguments) -> None:
+    from pynn.cli.memory import keep_freed_memory
     from pynn.cli.own_data import train
 
+    keep_freed_memory()
     train(arguments)
 
 
