@@ -28,7 +28,7 @@ class Config:
     hidden_sizes: tuple[int, ...] = (10, 30, 100, 300, 1000)
     hidden: Recipe = Recipe(epochs=12, lr=0.1, weight_decay=5e-4)
     search_epochs: int = 3
-    n_seeds: int = 3
+    n_seeds: int = 1
     max_train: int | None = None  # training samples used, None for all
 
     @classmethod

@@ -24,7 +24,7 @@ class Config:
 
     channels: tuple[int, ...] = (8, 16, 32, 32, 64, 64, 64, 64)
     hidden: tuple[int, ...] = (64, 64)
-    recipe: Recipe = Recipe(epochs=20, lr=0.1, weight_decay=5e-4)
+    recipe: Recipe = Recipe(epochs=16, lr=0.1, weight_decay=5e-4)
     label_smoothing: float = 0.0
     shift: int = 2  # pixels, at random, in training
     flip: bool = True  # half of the images, in training
