@@ -239,7 +239,10 @@ def test_interrupt_before_any_row_changes_nothing(ask, tmp_path, capsys):
 
 def test_control_c_ends_the_process_with_130(tmp_path):
     code = (
-        "import time\nfrom types import SimpleNamespace\nfrom pynn import experiments\nfrom pynn.cli import main\n"
+        "import signal, time\nfrom types import SimpleNamespace\n"
+        "from pynn import experiments\nfrom pynn.cli import main\n"
+        # a shell starts its background jobs, and all that these start, with SIGINT ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def run(config, **options):\n    print('started', flush=True)\n    time.sleep(60)\n"
         "experiments.QUESTIONS = {'q2': SimpleNamespace(Config=dict, run=run)}\n"
         f"raise SystemExit(main(['run', 'q2', '--out', {str(tmp_path)!r}]))"
