@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnn_ext._checks import pair, real_array, require_shape, window_output
+from cnn_ext._checks import image_shape, pair, real_array, require_shape, window_output
 from cnn_ext.isa import kernels
 from cnn_ext.threads import threads_for
 from cnn_ext.workspace import scratch
@@ -23,13 +23,6 @@ def _geometry(op, kernel_size, stride, padding, dilation):
     )
 
 
-def _image_batch(op, name, x, dtype=None):
-    x = real_array(op, name, x, "(N, C, H, W)", 4, dtype)
-    if x.size == 0:
-        raise ValueError(f"{op}: {name} of shape {x.shape} is empty: every axis must be at least 1")
-    return x
-
-
 def im2col(x: np.ndarray, kernel_size, *, stride=1, padding=0, dilation=1) -> np.ndarray:
     """The pixels under every position of a sliding window, as columns of a matrix.
 
@@ -44,7 +37,7 @@ def im2col(x: np.ndarray, kernel_size, *, stride=1, padding=0, dilation=1) -> np
     Processing" (2006).
     """
     op = "im2col"
-    x = _image_batch(op, "x", x)
+    x = real_array(op, "x", x, "(N, C, H, W)", 4)
     kernel, stride, padding, dilation = _geometry(op, kernel_size, stride, padding, dilation)
     out = window_output(op, x.shape[2:], kernel, stride, padding, dilation)
     cols = np.empty((len(x), x.shape[1] * kernel[0] * kernel[1], out[0] * out[1]), x.dtype)
@@ -61,8 +54,7 @@ def col2im(cols: np.ndarray, x_shape, kernel_size, *, stride=1, padding=0, dilat
     """
     op = "col2im"
     cols = real_array(op, "cols", cols, "(N, C·KH·KW, OH·OW)", 3)
-    if len(x_shape) != 4 or min(x_shape) < 1:
-        raise ValueError(f"{op}: x_shape must be (N, C, H, W) with every axis at least 1, got {tuple(x_shape)}")
+    x_shape = image_shape(op, "x_shape", x_shape)
     kernel, stride, padding, dilation = _geometry(op, kernel_size, stride, padding, dilation)
     out = window_output(op, x_shape[2:], kernel, stride, padding, dilation)
     require_shape(op, "cols", cols, (x_shape[0], x_shape[1] * kernel[0] * kernel[1], out[0] * out[1]))
@@ -74,8 +66,8 @@ def col2im(cols: np.ndarray, x_shape, kernel_size, *, stride=1, padding=0, dilat
 
 def _convolution(op, x, weight, stride, padding, dilation):
     """The checked arrays and geometry that forward and backward share."""
-    x = _image_batch(op, "x", x)
-    weight = _image_batch(op, "weight", real_array(op, "weight", weight, "(F, C, KH, KW)", 4, x.dtype))
+    x = real_array(op, "x", x, "(N, C, H, W)", 4)
+    weight = real_array(op, "weight", weight, "(F, C, KH, KW)", 4, x.dtype)
     if weight.shape[1] != x.shape[1]:
         raise ValueError(
             f"{op}: x of shape {x.shape} has {x.shape[1]} channels, but weight of shape {weight.shape} takes "

@@ -14,8 +14,6 @@ def _product(op, x, weight):
     """The checked arrays that forward and backward share."""
     x = real_array(op, "x", x, "(N, in_features)", 2)
     weight = real_array(op, "weight", weight, "(in_features, out_features)", 2, x.dtype)
-    if x.size == 0 or weight.size == 0:
-        raise ValueError(f"{op}: x {x.shape} and weight {weight.shape} must have at least 1 entry on every axis")
     if x.shape[1] != len(weight):
         raise ValueError(
             f"{op}: x of shape {x.shape} has {x.shape[1]} features, but weight of shape {weight.shape} takes "

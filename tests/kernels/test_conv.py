@@ -208,6 +208,7 @@ REFUSALS = [
     (lambda: cnn_ext.im2col(X, 7), ValueError, "7×7 window is larger than the padded image of 6×5"),
     (lambda: cnn_ext.col2im(X[0], X.shape, 3), ValueError, r"expected cols of shape \(2, 27, 12\), got"),
     (lambda: cnn_ext.col2im(X[0], (2, 3, 0, 5), 3), ValueError, "at least 1"),
+    (lambda: cnn_ext.col2im(X[0], (2, 3, 6.0, 5), 3), ValueError, "x_shape must be"),
 ]
 X, W = np.zeros((2, 3, 6, 5)), np.zeros((4, 3, 3, 3))
 
