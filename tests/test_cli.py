@@ -237,6 +237,56 @@ def test_interrupt_before_any_row_changes_nothing(ask, tmp_path, capsys):
     assert capsys.readouterr().err.startswith("pynn: interrupted: no question finished")
 
 
+@pytest.fixture
+def usual_interrupt():
+    """SIGINT as in a shell's foreground, whatever it is where the tests run."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_while_the_report_is_drawn_lets_it_be_drawn(ask, tmp_path, capsys, monkeypatch, usual_interrupt):
+    from pynn.cli import questions
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        draw(*arguments)
+
+    draw = questions.write_report
+    monkeypatch.setattr(questions, "write_report", interrupted)
+    assert main(["run", "q2", "--out", str(tmp_path)]) == 0
+    assert ">2.3</span>" in (tmp_path / "report.html").read_text()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_second_interrupt_while_the_report_is_drawn_says_how_to_draw_it(
+    ask, tmp_path, capsys, monkeypatch, usual_interrupt
+):
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("pynn.cli.questions.write_report", interrupted)
+    assert main(["run", "q2", "--out", str(tmp_path)]) == 130
+    assert results(tmp_path)
+    expected = (
+        f"pynn: interrupted: {tmp_path / 'results.json'} has every question that finished, "
+        f"`pynn report {tmp_path}` draws the page\n"
+    )
+    assert capsys.readouterr().err == expected
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_nobody_explains_is_one_word(ask, tmp_path, capsys, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pynn.cli.questions.read_rows", interrupted)
+    (tmp_path / "results.json").write_text("[]")
+    assert main(["run", "q2", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "pynn: interrupted\n"
+
+
 def test_control_c_ends_the_process_with_130(tmp_path):
     code = (
         "import signal, time\nfrom types import SimpleNamespace\n"
@@ -436,6 +486,19 @@ def test_interrupted_training_keeps_the_old_model(features, tmp_path, capsys, mo
     expected = f"pynn: interrupted: no model was written, {tmp_path / 'model'} is as it was\n"
     assert capsys.readouterr().err == expected
     assert (tmp_path / "model").read_text() == "old"
+
+
+def test_interrupt_after_training_names_the_model(features, tmp_path, capsys, monkeypatch):
+    from pynn.solver import Solver
+
+    def interrupt(self, *arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Solver, "evaluate", interrupt)
+    assert main(["train", str(features[0]), "--out", str(tmp_path / "model"), "--epochs", "1"]) == 130
+    expected = f"pynn: interrupted: the model is {tmp_path / 'model'}, its test accuracy is not known\n"
+    assert capsys.readouterr().err.endswith(expected)
+    assert (tmp_path / "model").is_file()
 
 
 def test_wrong_training_data_are_refused(features, pictures, tmp_path, capsys):

@@ -1,6 +1,6 @@
 """Owns the command line `pynn`: its arguments, its exit codes, and the sentence in which a refusal is told.
 
-Exit codes: 0 done; 2 refused, with one sentence on stderr; 130 interrupted, with one sentence on what was kept.
+Exit codes: 0 done; 2 refused, with one sentence on stderr; 130 interrupted, with one line that says what was kept.
 A traceback is a bug. Results go to stdout, progress to stderr. What a command needs is imported when it runs, so
 that `pynn --help` answers at once.
 """
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.command(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
-        return _tell(f"interrupted: {interrupt or 'nothing was written'}", 130)
+        return _tell(f"interrupted: {interrupt}" if interrupt.args else "interrupted", 130)
     except BrokenPipeError:  # the reader, as `head`, wants no more; Python must not complain of it at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:

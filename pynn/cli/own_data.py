@@ -64,7 +64,10 @@ def train(arguments) -> None:
     }
     save(model, arguments.out, metadata=metadata)
     if len(data.y_test):
-        accuracy = solver.evaluate(data.x_test, data.y_test)["accuracy"]
+        try:
+            accuracy = solver.evaluate(data.x_test, data.y_test)["accuracy"]
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"the model is {arguments.out}, its test accuracy is not known") from None
         print(f"Test accuracy {100 * accuracy:.2f} % on {len(data.y_test)} samples of {data.name}.")
     print(f"The model is {arguments.out}.")
 

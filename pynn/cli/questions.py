@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pynn.cli.errors import UsageError
@@ -13,7 +17,7 @@ __all__ = ["report", "run"]
 
 
 def run(arguments) -> None:
-    """Answers `arguments.questions`; results.json and the report always hold every row finished so far.
+    """Answers `arguments.questions`; results.json always holds every row finished so far, the report when it ends.
 
     Rows of earlier runs in the same folder are kept, those of the same questions replaced.
     """
@@ -46,7 +50,9 @@ def run(arguments) -> None:
         raise KeyboardInterrupt(kept) from None
     finally:
         if finished:
-            write_report(merge_rows(before, finished), page)
+            kept = f"{results} has every question that finished, `pynn report {arguments.out}` draws the page"
+            with _first_interrupt_waits(kept):
+                write_report(merge_rows(before, finished), page)
     print(_table(finished))
     print(f"\nThe report is {page}, its figures are in {results}.")
 
@@ -59,6 +65,31 @@ def report(arguments) -> None:
         raise UsageError(f"{results} does not exist: give the folder that `pynn run` wrote")
     write_report(read_rows(results), page)
     print(f"The report is {page}.")
+
+
+@contextmanager
+def _first_interrupt_waits(kept: str) -> Iterator[None]:
+    """A first Ctrl-C lets what is done here, the work of seconds, come to its end; the next one breaks it off.
+
+    `kept` is what is told then. Where Ctrl-C has another meaning than the usual one, that stands.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting = False
+
+    def wait(*_) -> None:
+        nonlocal waiting
+        if waiting:
+            raise KeyboardInterrupt(kept)
+        waiting = True
+
+    signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _asked(names: list[str], known: list[str]) -> list[str]:
