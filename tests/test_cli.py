@@ -474,6 +474,11 @@ def test_one_seed_gives_one_model_file(features, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() != (tmp_path / "c").read_bytes()
 
 
+def test_image_size_that_is_too_large_is_refused(pictures, tmp_path, capsys):
+    message = refusal(capsys, "train", pictures, "--out", tmp_path / "model", "--image-size", "100000")
+    assert message == "--image-size 100000: expected a whole number from 1 to 16384"
+
+
 def test_interrupted_training_keeps_the_old_model(features, tmp_path, capsys, monkeypatch):
     from pynn.solver import Solver
 

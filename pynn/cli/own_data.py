@@ -18,7 +18,7 @@ import numpy as np
 from pynn import models
 from pynn.cli.errors import UsageError
 from pynn.data import Dataset, Standardize, load_image_folder, load_npz
-from pynn.data.image_folder import read_image, require_pillow
+from pynn.data.image_folder import MAX_SIDE, read_image, require_pillow
 from pynn.data.npz import read_npz, samples
 from pynn.files import check_writable, write_atomic
 from pynn.io import ModelFileError, load, load_metadata, require_safetensors, save
@@ -100,6 +100,8 @@ def _training_data(arguments) -> Dataset:
     path = arguments.data
     if path.is_dir():
         size, grayscale = arguments.image_size, arguments.grayscale
+        if size is not None and size > MAX_SIDE:
+            raise UsageError(f"--image-size {size}: expected a whole number from 1 to {MAX_SIDE}")
         return load_image_folder(path, image_size=size, grayscale=grayscale, seed=arguments.seed)
     if arguments.image_size is not None or arguments.grayscale:
         raise UsageError("--image-size and --grayscale are for a folder of images")

@@ -11,7 +11,9 @@ import numpy as np
 from pynn.data.dataset import DataError, Dataset, reading
 from pynn.data.splits import assemble, class_indices
 
-__all__ = ["load_image_folder", "read_image", "require_pillow"]
+__all__ = ["MAX_SIDE", "load_image_folder", "read_image", "require_pillow"]
+
+MAX_SIDE = 1 << 14  # of an image that is resized, in pixels
 
 
 def load_image_folder(
@@ -34,8 +36,8 @@ def load_image_folder(
     """
     require_pillow()
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if size is not None and (len(size) != 2 or not all(isinstance(n, int) and 0 < n <= 1 << 14 for n in size)):
-        raise ValueError(f"image_size must be an int or (H, W), each from 1 to {1 << 14}, got {image_size!r}")
+    if size is not None and (len(size) != 2 or not all(isinstance(n, int) and 0 < n <= MAX_SIDE for n in size)):
+        raise ValueError(f"image_size must be an int or (H, W), each from 1 to {MAX_SIDE}, got {image_size!r}")
     root = Path(path)
     folders = [child.name for child in _children(root) if child.is_dir()]
     parts_given = [part for part in ("train", "val", "test") if part in folders]
