@@ -541,6 +541,21 @@ def test_model_that_cannot_be_written_is_refused_before_training(features, capsy
     assert "cannot write" in refusal(capsys, "train", features[0], "--out", tmp_path / "none" / "model")
 
 
+def test_model_whose_scores_are_not_finite_is_refused(features, tmp_path, capsys):
+    import pynn
+
+    model, table = tmp_path / "model", tmp_path / "table.csv"
+    assert main(["train", str(features[0]), "--out", str(model), "--epochs", "1"]) == 0
+    capsys.readouterr()
+    damaged = pynn.load(model)
+    damaged.parameters()[0].data[0, 0] = np.nan
+    pynn.save(damaged, model, metadata=pynn.load_metadata(model))
+    table.write_text("old")
+    said = refusal(capsys, "predict", model, features[0], "--out", table)
+    assert said.startswith(f"{model} gives no finite scores for row 0 of {features[0]}: the model file is damaged")
+    assert table.read_text() == "old"
+
+
 def test_wrong_input_to_predict_is_refused(features, tmp_path, capsys):
     pytest.importorskip("PIL", reason="the images extra (Pillow) is not installed")
     model, table = tmp_path / "model", tmp_path / "table.csv"

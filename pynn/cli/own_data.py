@@ -82,7 +82,13 @@ def predict(arguments) -> None:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow([kind, "class", "probability"])
     for names, x in batches:
-        probabilities = _softmax(model(standardize(x)))
+        scores = model(standardize(x))
+        if wrong := np.flatnonzero(~np.isfinite(scores).all(axis=1)).tolist():
+            raise ModelFileError(
+                f"{arguments.model} gives no finite scores for {kind} {names[wrong[0]]} of {arguments.input}: "
+                "the model file is damaged, or the sample is far from the training data"
+            )
+        probabilities = _softmax(scores)
         best = probabilities.argmax(axis=1)
         for name, label, row in zip(names, best, probabilities, strict=True):
             writer.writerow([name, classes[label], f"{row[label]:.4f}"])
