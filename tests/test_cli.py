@@ -347,7 +347,9 @@ def test_out_that_is_a_file_is_refused_and_kept(ask, capsys, tmp_path):
 
 def test_out_below_a_file_is_refused(ask, capsys, tmp_path):
     (tmp_path / "file").write_text("mine")
-    assert "Not a directory" in refusal(capsys, "run", "q2", "--out", tmp_path / "file" / "out")
+    out = tmp_path / "file" / "out"
+    expected = f"--out {out} cannot be made: Not a directory; choose a folder where you may write"
+    assert refusal(capsys, "run", "q2", "--out", out) == expected
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write to: /proc")

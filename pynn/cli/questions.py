@@ -106,7 +106,12 @@ def _outputs(folder: Path) -> tuple[Path, Path]:
     """results.json and report.html in `folder`, which is made if need be; both are known to be writable."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is a file: give a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--out {folder} cannot be made: {error.strerror}; choose a folder where you may write"
+        ) from error
     results, page = folder / "results.json", folder / "report.html"
     check_writable(results)
     check_writable(page)
