@@ -77,6 +77,8 @@ def read_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarr
     safe_open = require_safetensors().safe_open
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}: expected a {kind} written by pynn")
+    with open(path, "rb"):
+        pass  # safetensors calls a file that may not be read one that is not there
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("pynn", "null"))

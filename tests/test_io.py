@@ -207,6 +207,19 @@ def test_a_file_that_is_not_there(tmp_path, read):
         read(tmp_path)
 
 
+@pytest.mark.parametrize("read", [load, load_metadata])
+def test_a_file_that_may_not_be_read(path, read):
+    save(cnn(), path)
+    path.chmod(0)
+    try:
+        if os.access(path, os.R_OK):
+            pytest.skip("this user may read everything")
+        with pytest.raises(PermissionError, match="Permission denied"):
+            read(path)
+    finally:
+        path.chmod(0o600)
+
+
 def test_an_unwritable_folder(tmp_path):
     with pytest.raises(WriteError, match=r"cannot write .*missing"):
         save(cnn(), tmp_path / "missing" / "m")
