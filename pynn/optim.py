@@ -29,6 +29,11 @@ class Optimizer(ABC):
     slots: tuple[str, ...] = ()  # names of the arrays kept for each parameter, each like the parameter
 
     def __init__(self, params: Iterable, lr: float, weight_decay: float):
+        if not isinstance(params, Iterable):
+            raise TypeError(
+                f"{self._name} expected Parameters or groups of them, got {type(params).__name__}: "
+                "pass model.parameters()"
+            )
         self.groups = self._groups(list(params), {"lr": lr, "weight_decay": weight_decay})
         self.parameters = [parameter for group in self.groups for parameter in group["params"]]
         self.steps = 0  # taken so far

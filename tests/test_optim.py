@@ -386,6 +386,7 @@ READ_ONLY.data.flags.writeable = False
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
+        (PARAMETER, TypeError, r"\[SGD\] expected Parameters .* got Parameter: pass model.parameters\(\)"),
         ([], ValueError, r"\[SGD\] got no parameters: pass model.parameters\(\)"),
         ([{"params": []}], ValueError, "group 0 has no params"),
         ([{"lr": 0.1}], ValueError, "group 0 has no params"),

@@ -13,11 +13,12 @@ class _Container(Module):
     def _check_children(self) -> None:
         for name, child in self.children():
             if not isinstance(child, Module):
-                got = (
-                    f"the class {child.__name__}: write {child.__name__}()"
-                    if isinstance(child, type)
-                    else repr(child)
-                )
+                if isinstance(child, type):
+                    got = f"the class {child.__name__}: write {child.__name__}()"
+                elif isinstance(child, list | tuple):
+                    got = f"a {type(child).__name__}: give the layers one by one, with a star before it"
+                else:
+                    got = repr(child)
                 raise self._refuse(f"expected {name!r} to be a layer, got {got}", LayerTypeError)
         paths: dict[int, str] = {}
         first: tuple[str, Module] | None = None

@@ -121,7 +121,8 @@ def test_a_layer_with_a_wrong_signature_is_named():
 
 @pytest.mark.parametrize(("make", "kind", "message"), [
     (lambda: Sequential(), LayerError, "[Sequential] expected at least one layer"),
-    (lambda: Sequential([ReLU()]), LayerTypeError, "[Sequential] expected '0' to be a layer, got [ReLU()]"),
+    (lambda: Sequential([ReLU()]), LayerTypeError, "[Sequential] expected '0' to be a layer, got a list: "
+     "give the layers one by one, with a star before it"),
     (lambda: Sequential(Linear(3, 3), ReLU), LayerTypeError,
      "expected '1' to be a layer, got the class ReLU: write ReLU()"),
     (lambda: Residual(None), LayerTypeError, "[Residual] expected 'body' to be a layer, got None"),
