@@ -1,7 +1,8 @@
 """Element-wise activations: checks and allocation, then one kernel call each.
 
 Each takes `x` of any shape in float32 or float64, and backward also `dout` = ∂L/∂y of the same shape and dtype.
-float32 results are within about 2 ulp. Raises ValueError for shapes, TypeError for dtypes.
+In float32, forward is within about 3 ulp of exact, GELU within 10⁻⁵ of its value (the far left tail costs digits),
+backward within 10⁻⁶ · |dout|. Raises ValueError for shapes, TypeError for dtypes.
 """
 
 import numpy as np
