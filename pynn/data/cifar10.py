@@ -27,6 +27,7 @@ _TRAIN = tuple(f"data_batch_{k}" for k in range(1, 6))
 _BATCHES = (*_TRAIN, "test_batch")
 _MAX_BATCH = 1 << 26  # bytes of a batch file; the official ones have 31 million
 _MAX_TAR = 1 << 28  # bytes of the decompressed archive; the official one has 186 million
+_REMEDY = "get the file again"
 _CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 CIFAR10_FILES = (
@@ -79,7 +80,7 @@ def _look(place: Path) -> Path | None:
 
 def _read_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
     for name in _BATCHES:
-        with reading(folder / name, "CIFAR-10 batch"), (folder / name).open("rb") as stream:
+        with reading(folder / name, "CIFAR-10 batch", _REMEDY), (folder / name).open("rb") as stream:
             content = read_at_most(stream, _MAX_BATCH + 1)
             if len(content) > _MAX_BATCH:
                 raise ValueError(f"it has more than {_MAX_BATCH:,} bytes")
@@ -88,7 +89,7 @@ def _read_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _unpack(path: Path) -> Iterator[tuple[str, bytes]]:
     """The batch files in the archive, in memory: nothing is extracted, so no member can reach outside a folder."""
-    with reading(path, "CIFAR-10 archive"):
+    with reading(path, "CIFAR-10 archive", _REMEDY):
         with gzip.open(path) as stream:
             content = read_at_most(stream, _MAX_TAR + 1)
         if len(content) > _MAX_TAR:
@@ -103,7 +104,7 @@ def _unpack(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _decode(source: bytes, path: Path) -> Part:
     """Images (N, 3, 32, 32) uint8 and labels (N,) int64 of one batch; `path` names it in errors."""
-    with reading(path, "CIFAR-10 batch"):
+    with reading(path, "CIFAR-10 batch", _REMEDY):
         content = _unpickle(source)
         if not isinstance(content, dict):
             raise ValueError(f"expected a dict, got {type(content).__name__}")

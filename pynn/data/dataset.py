@@ -89,17 +89,19 @@ class Dataset:
 
 
 @contextmanager
-def reading(path, kind: str) -> Iterator[None]:
+def reading(path, kind: str, remedy: str = "") -> Iterator[None]:
     """Turns whatever goes wrong while the file at `path` is decoded into one DataError sentence that names it.
 
     Every Exception is meant: given hostile bytes, the decoders used (gzip, zipfile, pickle, NumPy, Pillow) raise
-    many kinds, and all of them mean that the file is not a readable `kind`.
+    many kinds, and all of them mean that the file is not a readable `kind`. `remedy` ends the sentence where
+    the content was at fault, and not the system.
     """
     try:
         yield
     except DataError:
         raise
     except Exception as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = " ".join(reason.split()) or type(error).__name__
-        raise DataError(f"{path}: not a readable {kind}: {reason[:300]}") from error
+        system = error.strerror if isinstance(error, OSError) else None
+        reason = " ".join((system or str(error)).split()) or type(error).__name__
+        ending = f": {remedy}" if remedy and not system else ""
+        raise DataError(f"{path}: not a readable {kind}: {reason[:300]}{ending}") from error

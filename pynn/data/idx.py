@@ -25,7 +25,8 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
     Raises DataError where the file is no such array: unreadable, wrong magic number, fewer or more items than its
     header says.
     """
-    with reading(path, "IDX file"), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with reading(path, "IDX file", "get the file again"), opener(path, "rb") as stream:
         header = stream.read(4 + 4 * ndim)
         if len(header) < 4 + 4 * ndim:
             raise ValueError("it ends within its header")

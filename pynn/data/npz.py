@@ -26,7 +26,7 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Each header is checked against the file's size before memory is allocated. Raises DataError where the file is
     none, or holds anything else than arrays.
     """
-    with reading(path, ".npz file"), zipfile.ZipFile(path) as archive:
+    with reading(path, ".npz file", "get it again or write it with numpy.savez"), zipfile.ZipFile(path) as archive:
         return {
             member.filename.removesuffix(".npy"): _read_member(archive, member) for member in archive.infolist()
         }

@@ -48,6 +48,7 @@ def test_wrong_files_are_named(tmp_path, idx_bytes, case, compressed):
     with pytest.raises(DataError, match=message) as caught:
         read_idx(path, 3)
     assert str(caught.value).startswith(f"{path}: not a readable IDX file: ")
+    assert str(caught.value).endswith(": get the file again")
     assert "\n" not in str(caught.value)
 
 
@@ -65,7 +66,7 @@ def test_no_gzip_behind_the_name(tmp_path, idx_bytes):
 
 
 def test_folder_instead_of_file(tmp_path):
-    with pytest.raises(DataError, match=f"{tmp_path}: not a readable IDX file: Is a directory"):
+    with pytest.raises(DataError, match=f"{tmp_path}: not a readable IDX file: Is a directory$"):
         read_idx(tmp_path, 3)
 
 
