@@ -73,7 +73,7 @@ def extension(name, flags=()):
         [f"cnn_ext/{name}.pyx"],
         include_dirs=["cnn_ext/kernels"],
         extra_compile_args=[*OPTIMISE, *flags],
-        depends=["cnn_ext/kernels/tiles.h", "cnn_ext/kernels/mathfun.h", "cnn_ext/kernels/cpu.h"],
+        depends=[f"cnn_ext/kernels/{name}.h" for name in ("blocks", "cpu", "lanes", "mathfun", "peak", "tiles")],
     )
 
 

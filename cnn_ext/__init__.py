@@ -4,7 +4,7 @@ Every op has a NumPy twin of the same name and signature in `cnn_ext.reference`.
 and results are C-contiguous. Ops raise TypeError for dtypes and ValueError for shapes and sizes, before any work.
 """
 
-from cnn_ext import reference
+from cnn_ext import blocked, reference
 from cnn_ext.isa import isa, openmp_enabled, supported_isas
 from cnn_ext.ops.activations import (
     gelu_backward,
@@ -48,6 +48,7 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_inference",
+    "blocked",
     "col2im",
     "conv2d_backward",
     "conv2d_forward",

@@ -131,3 +131,127 @@ def adam_update(
     eps: float,
     n_threads: int,
 ) -> None: ...
+
+# The blocked layout (kernels/blocked.pxi). Steps are called with a number of threads.
+class Blocks:
+    shape: tuple[int, int, int, int]
+    lanes: int
+    channel_blocks: int
+    size: int
+    flat: memoryview
+    def __init__(self, array: Array, shape: tuple[int, ...], lanes: int) -> None: ...
+
+class Image:
+    shape: tuple[int, int, int, int]
+    size: int
+    def __init__(self, array: Array, shape: tuple[int, ...], padding: Pair) -> None: ...
+
+class Weights:
+    shape: tuple[int, int, int, int]
+    def __init__(self, array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> None: ...
+
+class Norm:
+    def __init__(
+        self, memory: Array, weight: Array, bias: Array, dweight: Array, dbias: Array, eps: float
+    ) -> None: ...
+    def update(self, running_mean: Array, running_var: Array, momentum: float, count: float) -> None: ...
+    def use(self, running_mean: Array, running_var: Array) -> None: ...
+
+class Terms:
+    def __init__(
+        self,
+        terms: Array,
+        first: Array,
+        row_class: Array,
+        row_first: Array,
+        column_class: Array,
+        column_first: Array,
+    ) -> None: ...
+
+class Step:
+    def __call__(self, n_threads: int, /) -> None: ...
+
+class PackWeights(Step):
+    def __init__(
+        self, weight: Weights, packed: Array, out_lanes: int, in_lanes: int, transposed: bool
+    ) -> None: ...
+
+class Gather(Step):
+    def __init__(
+        self,
+        x: Blocks | Image,
+        packed: Array,
+        bias: Array | None,
+        out: Blocks,
+        terms: Terms,
+        out_block: int,
+        relu: bool,
+        chunks: int,
+        per_task: tuple[int, int, int],
+    ) -> None: ...
+
+class Outer(Step):
+    def __init__(
+        self,
+        x: Blocks | Image,
+        dy: Blocks,
+        grad: Weights,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        slots: int,
+        memory: Array | None,
+    ) -> None: ...
+
+class NormStatistics(Step):
+    def __init__(self, x: Blocks, norm: Norm) -> None: ...
+
+class Unit(Step):
+    def __init__(
+        self,
+        x: Blocks,
+        out: Blocks,
+        norm: Norm | None,
+        relu: bool,
+        window: tuple[int, ...],
+        index: Array | None,
+        picked: Blocks | None,
+    ) -> None: ...
+
+class ChannelSums(Step):
+    def __init__(
+        self,
+        dout: Blocks,
+        out: Blocks | None,
+        relu: bool,
+        norm: Norm | None,
+        x: Blocks | None,
+        count: float,
+        dbias: Array | None,
+    ) -> None: ...
+
+class UnitBackward(Step):
+    def __init__(
+        self,
+        dout: Blocks,
+        out: Blocks | None,
+        relu: bool,
+        norm: Norm | None,
+        x: Blocks | None,
+        window: tuple[int, ...],
+        index: Array | None,
+        dx: Blocks,
+    ) -> None: ...
+
+class Activation(Step):
+    def __init__(
+        self, function: int, x: Blocks, dout: Blocks | None, out: Blocks, negative_slope: float
+    ) -> None: ...
+
+class Combine(Step):
+    def __init__(self, x: Blocks, y: Blocks, out: Blocks, product: bool) -> None: ...
+
+def pack_blocks(x: Array, out: Blocks, n_threads: int) -> None: ...
+def unpack_blocks(x: Blocks, out: Array, n_threads: int) -> None: ...
+def pack_image(x: Array, out: Image, n_threads: int) -> None: ...
+def peak(steps: int, n_threads: int) -> int: ...

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from cnn_ext import get_num_threads, set_num_threads
 from pynn import data, models
+from pynn.engine import Frozen, freeze
 from pynn.gradcheck import GradientError, gradcheck, gradcheck_loss, gradcheck_model
 from pynn.io import ModelFileError, load, load_metadata, save
 from pynn.layers import (
@@ -62,6 +63,7 @@ __all__ = [
     "Dropout",
     "Exponential",
     "Flatten",
+    "Frozen",
     "GlobalAvgPool2d",
     "GradientError",
     "HingeLoss",
@@ -96,6 +98,7 @@ __all__ = [
     "confusion_matrix",
     "data",
     "decay_groups",
+    "freeze",
     "get_num_threads",
     "gradcheck",
     "gradcheck_loss",

@@ -112,6 +112,14 @@ class Module:
         """{"type": class name, **config()}: JSON values, from which `from_config` rebuilds the module."""
         return {"type": type(self).__name__, **self.config()}
 
+    def lower(self, graph, x):
+        """Says to a `pynn.engine` graph what `forward` computes of its node `x`; returns the node of the output.
+
+        A subclass whose forward is made of the graph's operations overrides it; here: `forward` and `backward` as
+        they are.
+        """
+        return graph.layer(x, self)
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The outputs in evaluation mode: running statistics, no dropout, nothing kept for `backward`."""
         return self.forward(x, training=False)

@@ -15,6 +15,7 @@ import numpy as np
 
 from pynn.batches import EVALUATION_BATCH, batch_slices, checked_inputs, require_count
 from pynn.checkpoint import restore_checkpoint, save_checkpoint
+from pynn.engine import Predictor, Trainer
 from pynn.files import check_writable
 from pynn.io import require_safetensors
 from pynn.module import Module, first_nonfinite
@@ -107,7 +108,7 @@ class Solver:
         self.run = Run()
         self._resumed = False
         self._checkpoint: str | None = None  # the file with the last whole epoch
-        self._buffers = [(module, name) for _, module in model.named_modules() for name in module.buffer_names]
+        self._trainer, self._predictor = Trainer(model), Predictor(model)
 
     @property
     def history(self) -> dict[str, list]:
@@ -125,21 +126,18 @@ class Solver:
         return self._train_step(x, y)[0]
 
     def _train_step(self, x, y, lr_factor: float = 1.0) -> tuple[float, np.ndarray]:
-        statistics = [getattr(module, name).copy() for module, name in self._buffers]
-        scores = self.model.forward(x, training=True)
+        scores = self._trainer.forward(x)
         loss, dscores = self.loss(scores, y)
         quantity, value = "the loss", loss
         if math.isfinite(loss):
-            self.optimizer.zero_grad()
-            self.model.backward(dscores, input_grad=False)
+            self._trainer.backward(dscores)
             if self.max_grad_norm is not None:
                 quantity = "the norm of the gradient"
                 value = clip_grad_norm(self.optimizer.parameters, self.max_grad_norm)
         if not math.isfinite(value):
-            for (module, name), before in zip(self._buffers, statistics, strict=True):
-                getattr(module, name)[...] = before
-            self.model.release()
+            self._trainer.reject()
             raise self._diverged(f"{quantity} is {value}", first_nonfinite(self.model, x) or quantity)
+        self._trainer.accept()
         self.optimizer.step(lr_factor)
         self.run.step += 1
         return loss, scores
@@ -289,6 +287,7 @@ class Solver:
     def scores(self, x: np.ndarray) -> np.ndarray:
         """(N, …): the model's outputs in evaluation mode, after `transform`."""
         x = checked_inputs("x", x)
+        self._predictor.refresh()
         return np.concatenate([self._forward(x[batch]) for batch in batch_slices(len(x), EVALUATION_BATCH)])
 
     def predict(self, x: np.ndarray) -> np.ndarray:
@@ -297,11 +296,12 @@ class Solver:
         return self.loss.predict(scores) if self.loss.task == "classification" else scores
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
-        return self.model(x if self.transform is None else self.transform(x))
+        return self._predictor(x if self.transform is None else self.transform(x))
 
     def _evaluate(self, x, y) -> dict[str, float]:
         loss_sum, n_correct = 0.0, 0
         classifies = self.loss.task == "classification"
+        self._predictor.refresh()
         for batch in batch_slices(len(x), EVALUATION_BATCH):
             scores = self._forward(x[batch])
             loss_sum += self.loss(scores, y[batch])[0] * len(scores)
@@ -316,7 +316,7 @@ class Solver:
                 f"{x_name} has {len(x)} samples, {y_name} has shape {y.shape}: they need one entry each a sample"
             )
         # The loss judges the labels: all of them, against scores of the shape that the model gives one sample.
-        scores = self._forward(x[:1])
+        scores = self.model(x[:1] if self.transform is None else self.transform(x[:1]))
         for batch in batch_slices(len(y), max(1, 2**20 // scores.size)):
             self.loss(np.zeros((len(y[batch]), *scores.shape[1:]), scores.dtype), y[batch])
         return x, y

@@ -26,7 +26,7 @@ TIERS = [
     {"cnn_ext"},
     {"pynn.files", "pynn.initializers", "pynn.losses", "pynn.progress", "pynn.schedules"},
     {"pynn.environment", "pynn.metrics", "pynn.module"},
-    {"pynn.batches", "pynn.data", "pynn.gradcheck", "pynn.io", "pynn.layers", "pynn.optim"},
+    {"pynn.batches", "pynn.data", "pynn.engine", "pynn.gradcheck", "pynn.io", "pynn.layers", "pynn.optim"},
     {"pynn.checkpoint", "pynn.models"},
     {"pynn.solver"},
     {"pynn"},  # the public names
@@ -35,7 +35,7 @@ TIERS = [
     {"pynn.__main__"},
 ]
 TIER = {part: tier for tier, parts in enumerate(TIERS) for part in parts}
-KERNEL_USERS = {"cnn_ext", "pynn", "pynn.cli", "pynn.environment", "pynn.layers", "pynn.optim"}
+KERNEL_USERS = {"cnn_ext", "pynn", "pynn.cli", "pynn.engine", "pynn.environment", "pynn.layers", "pynn.optim"}
 TRAINING_LOOP = {"pynn.batches", "pynn.checkpoint", "pynn.solver"}
 TRAINING_LOOP_NEVER_SEES = {"pynn.data", "pynn.layers", "pynn.models"}
 

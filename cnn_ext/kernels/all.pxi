@@ -2,7 +2,7 @@
 # Directives live in setup.py, so that PYNN_DEBUG_KERNELS=1 reaches every loop.
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, erfc, exp, sqrt, sqrtf, tanh
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 ctypedef fused real_t:
@@ -15,5 +15,10 @@ include "linear.pxi"
 include "im2col.pxi"
 include "conv.pxi"
 include "pool.pxi"
+include "peak.pxi"
 include "norm.pxi"
 include "updates.pxi"
+include "blocked.pxi"
+include "blocked_gather.pxi"
+include "blocked_outer.pxi"
+include "blocked_units.pxi"

@@ -23,6 +23,9 @@ class _Activation(Module):
         dout, (x,) = self._take(dout)
         return getattr(cnn_ext, f"{self.op}_backward")(dout, x, **self.config()) if input_grad else None
 
+    def lower(self, graph, x):
+        return graph.activation(x, self.op, **self.config())
+
 
 class ReLU(_Activation):
     """f(x) = max(x, 0); f′(x) = 1 where x > 0, else 0."""

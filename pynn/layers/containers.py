@@ -103,6 +103,12 @@ class Sequential(_Container):
             layer.release()
         return dout
 
+    def lower(self, graph, x):
+        for name, layer in self.children():
+            with self._naming(name):
+                x = graph.lower(layer, x)
+        return x
+
     def _shapes(self, input_shape, layers):
         """The shape of the input, then of the output of each of the leading `layers`."""
         yield input_shape
@@ -160,6 +166,15 @@ class Residual(_Container):
             with self._naming("shortcut"):
                 dout = self.shortcut.backward(dout, input_grad=input_grad)
         return dx + dout if input_grad else None
+
+    def lower(self, graph, x):
+        self.output_shape(x.shape)
+        with self._naming("body"):
+            out = graph.lower(self.body, x)
+        if self.shortcut is not None:
+            with self._naming("shortcut"):
+                x = graph.lower(self.shortcut, x)
+        return graph.add(out, x)
 
     def output_shape(self, input_shape):
         shapes = {}

@@ -90,6 +90,9 @@ class Conv2d(Module):
             self.bias.grad += dbias
         return dx
 
+    def lower(self, graph, x):
+        return graph.convolution(x, self, **self._window())
+
     def _window(self):
         return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
 

@@ -37,10 +37,21 @@ class Dropout(_Masked):
         self.rng = generator(self, rng)
 
     def _mask(self, shape, real):
-        return (self.rng.random(shape, dtype=np.float32) >= self.p) * real(1 / (1 - self.p))
+        mask = np.empty(shape, np.float32)
+        self.draw(mask)
+        return mask.astype(real, copy=False) if real is np.float32 else (mask > 0) * real(1 / (1 - self.p))
+
+    def draw(self, mask: np.ndarray) -> None:
+        """Fills `mask`, C-contiguous float32, with 0 and 1/(1 − p)."""
+        self.rng.random(out=mask, dtype=np.float32)
+        np.greater_equal(mask, np.float32(self.p), out=mask)
+        mask *= np.float32(1 / (1 - self.p))
 
     def _infer(self, x):
         return x
+
+    def lower(self, graph, x):
+        return graph.dropout(x, self)
 
     def config(self):
         return {"p": self.p}

@@ -21,5 +21,8 @@ class Flatten(Module):
         dout, (x_shape,) = self._take(dout)
         return dout.reshape(x_shape) if input_grad else None
 
+    def lower(self, graph, x):
+        return graph.flatten(x)
+
     def output_shape(self, input_shape):
         return (prod(input_shape),)

@@ -54,6 +54,9 @@ class _BatchNorm(Module):
         self.bias.grad += dbias
         return dx if input_grad else None
 
+    def lower(self, graph, x):
+        return graph.batch_norm(x, self)
+
     def config(self):
         return {
             "num_features": self.num_features,

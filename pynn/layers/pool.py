@@ -68,6 +68,9 @@ class MaxPool2d(_Pool):
             return None
         return cnn_ext.max_pool2d_backward(dout, argmax, x_shape, self.kernel_size, **self._window())
 
+    def lower(self, graph, x):
+        return graph.max_pool(x, self, kernel_size=self.kernel_size, **self._window())
+
 
 class AvgPool2d(_Pool):
     """y[n, c, p, q] = Σ_{i, j} x[n, c, p·SH − PH + i, q·SW − PW + j] / (KH·KW), for x (N, C, H, W).

@@ -1,0 +1,305 @@
+"""Owns the steps of the blocked engine: which kernels a pass of a layer is made of, and how their work is cut.
+
+Activations lie in `Blocks` (see kernels/blocked.pxi). Each function here returns steps, to be called in their
+order as `step(n_threads)`; they work on the arrays that they were built over, as often as they are called.
+`new(count)` provides the float32 memory that steps keep to themselves. Geometry is that of `conv2d_forward`.
+What a user passes is checked before it comes here; steps check only that their arrays belong together.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnn_ext.isa import kernels
+from cnn_ext.threads import threads_for
+
+__all__ = [
+    "Blocks",
+    "Image",
+    "Norm",
+    "Weights",
+    "activation",
+    "activation_gradient",
+    "blocks_size",
+    "channel_sums",
+    "combine",
+    "convolution",
+    "convolution_weights",
+    "image_size",
+    "input_gradient",
+    "lanes_for",
+    "linear_weights",
+    "norm",
+    "norm_statistics",
+    "pack",
+    "unit",
+    "unit_gradient",
+    "unpack",
+    "weight_gradient",
+]
+
+if TYPE_CHECKING:
+    from cnn_ext._baseline import Blocks, Image, Norm, Weights
+else:
+    Blocks, Image, Norm, Weights = kernels.Blocks, kernels.Image, kernels.Norm, kernels.Weights
+Step = Callable[[int], None]
+New = Callable[[int], np.ndarray]
+
+BATCH = 12  # images of a block
+_CHUNK = 4096  # floats of packed weights taken at a time: half of a first-level cache of 32 KB
+_TASKS = 32  # pieces that a pass is cut into, at least, where it has as many
+
+
+def lanes_for(channels: int) -> int:
+    """Channels of a block."""
+    return 8 if channels <= 8 else 16
+
+
+def blocks_size(shape: tuple[int, int, int, int], lanes: int) -> int:
+    """Floats that Blocks of (N, C, H, W) take."""
+    n, c, h, w = shape
+    return n * -(-c // lanes) * lanes * h * w
+
+
+def image_size(shape: tuple[int, int, int, int], padding: tuple[int, int]) -> int:
+    """Floats that an Image of (N, C, H, W) takes."""
+    n, c, h, w = shape
+    return -(-n // BATCH) * BATCH * c * (h + 2 * padding[0]) * (w + 2 * padding[1])
+
+
+def convolution_weights(weight: np.ndarray) -> Weights:
+    """Of a (F, C, KH, KW) array."""
+    f, c, kh, kw = weight.shape
+    return Weights(weight.reshape(-1), (f, c, kh, kw), (c * kh * kw, kh * kw, kw, 1))
+
+
+def linear_weights(weight: np.ndarray, image: tuple[int, int, int]) -> Weights:
+    """Of a (C·H·W, F) array, whose rows are the pixels of an image: a convolution with one output pixel."""
+    (c, h, w), f = image, weight.shape[1]
+    return Weights(weight.reshape(-1), (f, c, h, w), (1, h * w * f, w * f, f))
+
+
+# -- lists of terms ------------------------------------------------------------------------------------------
+
+Taps = tuple[tuple[int, int], ...]  # of one output coordinate: (tap, input coordinate)
+
+
+def _forward_taps(size, out, taps, stride, padding, dilation) -> tuple[Taps, ...]:
+    """For each output coordinate, the taps that meet the input, and where."""
+    inputs = ([(k, o * stride - padding + k * dilation) for k in range(taps)] for o in range(out))
+    return tuple(tuple((k, i) for k, i in pairs if 0 <= i < size) for pairs in inputs)
+
+
+def _backward_taps(size, out, taps, stride, padding, dilation) -> tuple[Taps, ...]:
+    """For each input coordinate, the taps with which an output met it, and which output."""
+    met: list[list[tuple[int, int]]] = [[] for _ in range(size)]
+    for o, pairs in enumerate(_forward_taps(size, out, taps, stride, padding, dilation)):
+        for k, i in pairs:
+            met[i].append((k, o))
+    return tuple(tuple(sorted(pairs)) for pairs in met)
+
+
+def _classes(axis: tuple[Taps, ...]) -> tuple[list[Taps], np.ndarray, np.ndarray]:
+    """The lists of taps that differ by more than a shift; which of them each coordinate has, and its shift."""
+    known: dict[Taps, int] = {}
+    which, first = [], []
+    for pairs in axis:
+        shift = min((i for _, i in pairs), default=0)
+        which.append(known.setdefault(tuple((k, i - shift) for k, i in pairs), len(known)))
+        first.append(shift)
+    return list(known), np.array(which, np.intp), np.array(first, np.intp)
+
+
+@lru_cache(maxsize=256)
+def _block_terms(rows, columns, channels: int, lanes: int, size, kernel, out_lanes: int):
+    """The kernels' Terms over Blocks of `channels`, and how many floats of weights the longest list takes."""
+
+    def terms(row, column):
+        for block in range(-(-channels // lanes)):
+            used = min(lanes, -(-(channels - block * lanes) // 8) * 8)
+            for kh, i in row:
+                for kw, j in column:
+                    tap = (block * kernel[0] + kh) * kernel[1] + kw
+                    yield (block * size[0] + i) * size[1] + j, tap * lanes * out_lanes, used
+
+    return _terms(rows, columns, terms, out_lanes)
+
+
+@lru_cache(maxsize=256)
+def _image_terms(rows, columns, channels: int, width: int, kernel, out_lanes: int):
+    """The same over an Image, where neighbouring taps of a row are one run."""
+
+    def terms(row, column):
+        for kh, i in row:
+            if all(j - column[0][1] == kw for kw, j in column):
+                column = column[:1]
+            for kw, j in column:
+                k = channels * (kernel[1] if len(column) == 1 else 1)
+                yield i * width + j, (kh * kernel[1] + kw) * channels * out_lanes, k
+
+    return _terms(rows, columns, terms, out_lanes)
+
+
+def _terms(rows, columns, terms_of, out_lanes):
+    (row_lists, *row_places), (column_lists, *column_places) = _classes(rows), _classes(columns)
+    lists = [list(terms_of(row, column)) for row in row_lists for column in column_lists]
+    ends = np.cumsum([0] + [len(terms) for terms in lists], dtype=np.intp)
+    joined = np.array([term for terms in lists for term in terms] or [(0, 0, 0)], np.int32)
+    longest = max(sum(k for _, _, k in terms) for terms in lists) * out_lanes
+    return kernels.Terms(joined, ends, *row_places, *column_places), longest
+
+
+# -- passes of convolution and of the fully-connected layer --------------------------------------------------
+
+
+def _gather(x, packed, bias, out: Blocks, terms, longest: int, out_block: int, relu: bool) -> Step:
+    _, _, height, width = out.shape
+    batch_blocks = -(-out.shape[0] // BATCH)
+    if height * width == 1:  # weights are read once: a task takes some of them for the whole batch
+        per_task = (max(1, min(4, out.channel_blocks // 8)), batch_blocks, 1)
+    else:
+        per_task = (out.channel_blocks, 1, max(1, height * batch_blocks // _TASKS))
+    chunks = max(1, round(longest / _CHUNK))
+    return kernels.Gather(x, packed, bias, out, terms, out_block, relu, chunks, per_task)
+
+
+def convolution(
+    x, weight: Weights, bias: np.ndarray | None, out: Blocks, *, stride, padding, dilation, relu: bool, new: New
+) -> list[Step]:
+    """out = relu(x ∗ weight + bias), each part as asked for; x : Blocks, or an Image padded by `padding`."""
+    f, c, *kernel = weight.shape
+    height, width = out.shape[2:]
+    lanes = out.lanes
+    image = isinstance(x, Image)
+    sizes = [s + 2 * p for s, p in zip(x.shape[2:], padding, strict=True)] if image else x.shape[2:]
+    rows, columns = (
+        _forward_taps(size, n, taps, s, 0 if image else p, d)
+        for size, n, taps, s, p, d in zip(sizes, (height, width), kernel, stride, padding, dilation, strict=True)
+    )
+    in_lanes = c if image else x.lanes
+    if image:
+        terms, longest = _image_terms(rows, columns, c, sizes[1], tuple(kernel), lanes)
+    else:
+        terms, longest = _block_terms(rows, columns, c, in_lanes, tuple(sizes), tuple(kernel), lanes)
+    out_block = -(-c // in_lanes) * in_lanes * kernel[0] * kernel[1] * lanes
+    packed = new(out.channel_blocks * out_block)
+    steps = [kernels.PackWeights(weight, packed, lanes, in_lanes, False)]
+    if bias is not None and f % lanes:
+        whole = new(out.channel_blocks * lanes)
+        steps.append(kernels.PackWeights(Weights(bias, (f, 1, 1, 1), (1, 1, 1, 1)), whole, lanes, 1, False))
+        bias = whole
+    return [*steps, _gather(x, packed, bias, out, terms, longest, out_block, relu)]
+
+
+def input_gradient(
+    dout: Blocks, weight: Weights, dx: Blocks, *, stride, padding, dilation, new: New
+) -> list[Step]:
+    """dx of `convolution`, all of it written."""
+    f, _, *kernel = weight.shape
+    rows, columns = (
+        _backward_taps(size, n, taps, s, p, d)
+        for size, n, taps, s, p, d in zip(
+            dx.shape[2:], dout.shape[2:], kernel, stride, padding, dilation, strict=True
+        )
+    )
+    size = tuple(dout.shape[2:])
+    terms, longest = _block_terms(rows, columns, f, dout.lanes, size, tuple(kernel), dx.lanes)
+    out_block = dout.channel_blocks * dout.lanes * kernel[0] * kernel[1] * dx.lanes
+    packed = new(dx.channel_blocks * out_block)
+    return [
+        kernels.PackWeights(weight, packed, dx.lanes, dout.lanes, True),
+        _gather(dout, packed, None, dx, terms, longest, out_block, False),
+    ]
+
+
+def weight_gradient(x, dout: Blocks, grad: Weights, *, stride, padding, dilation, new: New) -> Step:
+    """dweight of `convolution`, which replaces what `grad` holds."""
+    n, _, height, width = dout.shape
+    _, c, kh, kw = grad.shape
+    if height * width == 1 and not isinstance(x, Image) and x.shape[2:] == (kh, kw) and not any(padding):
+        return kernels.Outer(x, dout, grad, stride, padding, dilation, 1, None)
+    in_lanes = c if isinstance(x, Image) else x.lanes
+    pairs = dout.channel_blocks * -(-c // in_lanes)
+    slots = min(-(-n // BATCH), -(-_TASKS // pairs))
+    memory = new(slots * pairs * kh * kw * in_lanes * dout.lanes)
+    return kernels.Outer(x, dout, grad, stride, padding, dilation, slots, memory)
+
+
+# -- what stands between them --------------------------------------------------------------------------------
+
+POINT = (1, 1, 1, 1, 0, 0)  # the window that pools nothing: kernel, stride, padding
+
+
+def norm(weight, bias, dweight, dbias, eps: float, *, channels: int, new: New) -> Norm:
+    """Batch norm's statistics and coefficients, over parameters and gradients (C,); `channels`: whole blocks."""
+    return Norm(new(7 * channels).reshape(7, channels), weight, bias, dweight, dbias, eps)
+
+
+def norm_statistics(x: Blocks, norm: Norm) -> Step:
+    """The batch's mean and variance into `norm`, and the scale and shift that they give."""
+    return kernels.NormStatistics(x, norm)
+
+
+def unit(x: Blocks, out: Blocks, *, norm: Norm | None, relu: bool, window, index, picked: Blocks | None) -> Step:
+    """out = max over windows of relu(x · scale + shift), each part as asked for.
+
+    window : (KH, KW, SH, SW, PH, PW). index : uint8, as many as out's floats, which pixel of each window was the
+    maximum; None where nobody will ask. picked : x there, None likewise.
+    """
+    return kernels.Unit(x, out, norm, relu, window, index, picked)
+
+
+def channel_sums(
+    dout: Blocks,
+    *,
+    out: Blocks | None = None,
+    norm: Norm | None = None,
+    x: Blocks | None = None,
+    count: int = 1,
+    dbias=None,
+) -> Step:
+    """Σ over batch and pixels of dz, which is dout where out > 0, or all of dout without an `out`.
+
+    Without a norm it becomes `dbias`. With one, x being the values before it (where a pool had its maxima) and
+    `count` the values of a channel, it gives the gradients of the norm's parameters and the coefficients of
+    `unit_gradient`.
+    """
+    return kernels.ChannelSums(dout, out, out is not None, norm, x, count, dbias)
+
+
+def unit_gradient(
+    dout: Blocks, dx: Blocks, *, out: Blocks | None, norm: Norm | None, x: Blocks | None, window, index
+) -> Step:
+    """dx of `unit`, all of it written; `out` where there was a relu, `x` where a norm. dx may be dout."""
+    return kernels.UnitBackward(dout, out, out is not None, norm, x, window, index, dx)
+
+
+def activation(function: str, x: Blocks, out: Blocks, negative_slope: float = 0.0) -> Step:
+    """out = f(x), `function` being a name of `kernels.ACTIVATIONS`."""
+    return kernels.Activation(kernels.ACTIVATIONS[function], x, None, out, negative_slope)
+
+
+def activation_gradient(function: str, dout: Blocks, x: Blocks, dx: Blocks, negative_slope: float = 0.0) -> Step:
+    """dx = dout · f′(x); dx may be dout."""
+    return kernels.Activation(kernels.ACTIVATIONS[function], x, dout, dx, negative_slope)
+
+
+def combine(x: Blocks, y: Blocks, out: Blocks, *, product: bool) -> Step:
+    """out = x · y or x + y; out may be one of them."""
+    return kernels.Combine(x, y, out, product)
+
+
+# -- in and out ----------------------------------------------------------------------------------------------
+
+
+def pack(x: np.ndarray, out) -> None:
+    """x (N, C, H, W), contiguous float32, into Blocks or an Image."""
+    call = kernels.pack_image if isinstance(out, Image) else kernels.pack_blocks
+    call(x, out, threads_for(10 * x.size))
+
+
+def unpack(x: Blocks, out: np.ndarray) -> None:
+    """Blocks into `out` (N, C, H, W), contiguous float32."""
+    kernels.unpack_blocks(x, out, threads_for(10 * out.size))

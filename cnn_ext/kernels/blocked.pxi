@@ -1,0 +1,263 @@
+# The blocked layout, in which the engine keeps activations, and the steps that it is made of.
+#
+# Blocks hold x (N, C, H, W) as [N/12][C/L][H][W][12][L], L = 16 or 8 channels: at every pixel of a block of 12 images lies
+# a 12 × L matrix, an operand of a matrix product as it is. The last block of images holds only those there are; channels
+# past C are kept finite, and every weight that meets them is zero. An Image holds x of few channels, as the first layer
+# takes it, as [N/12][H + 2·PH][W + 2·PW][C][12], with its zero padding.
+#
+# A Step is one kernel call with its arrays and sizes bound: step(n_threads) runs it, without allocating anything.
+# Work is cut by shapes alone; each piece owns its part of the output or a slot, and slots are summed in order.
+
+cdef extern from "blocks.h" nogil:
+    ctypedef struct pynn_term:
+        int x, w, k
+    ctypedef struct pynn_run:
+        Py_ssize_t x, dy, k
+    enum:
+        FROM_BIAS
+        FROM_OUT
+        WITH_RELU
+
+ctypedef void (*gather_rows)(
+    int rows, const float* x, const Py_ssize_t* x_rows, Py_ssize_t pixel, const pynn_term* terms, Py_ssize_t n,
+    const float* w, const float* bias, int flags, float* out) noexcept nogil
+ctypedef void (*outer_rows)(
+    int rows, const float* x, const float* dy, const pynn_run* runs, Py_ssize_t n, int flags, float* out,
+    Py_ssize_t out_row) noexcept nogil
+
+cdef enum:
+    BATCH = 12  # images of a block; rows of two tiles of AVX2
+
+
+cdef struct Layout:  # of Blocks
+    float* data
+    Py_ssize_t n, c, h, w, lanes, channel_blocks, batch_blocks
+
+
+cdef inline int rows_of(const Layout* x, Py_ssize_t block) noexcept nogil:
+    """Images in a block."""
+    return <int>min(<Py_ssize_t>BATCH, x.n - block * BATCH)
+
+
+cdef inline float* block_at(const Layout* x, Py_ssize_t block, Py_ssize_t channel_block) noexcept nogil:
+    """The first pixel of a block's channel block."""
+    return x.data + (block * BATCH * x.channel_blocks + channel_block * rows_of(x, block)) * x.lanes * x.h * x.w
+
+
+cdef class Blocks:
+    """(N, C, H, W) in blocks of `lanes` channels, over a flat array of at least `size` floats."""
+    cdef readonly tuple shape
+    cdef readonly Py_ssize_t lanes, channel_blocks, size
+    cdef readonly float[::1] flat  # all values, in the layout's order
+    cdef Layout at
+
+    def __init__(self, float[::1] array, tuple shape, Py_ssize_t lanes):
+        cdef Layout* x = &self.at
+        x.n, x.c, x.h, x.w = shape
+        x.lanes, x.channel_blocks, x.batch_blocks = lanes, blocks(x.c, lanes), blocks(x.n, BATCH)
+        self.shape, self.lanes, self.channel_blocks = shape, lanes, x.channel_blocks
+        self.size = x.n * x.channel_blocks * lanes * x.h * x.w
+        if lanes not in (8, 16) or min(shape) < 1 or array.shape[0] < self.size:
+            raise ValueError(f"Blocks: {array.shape[0]} floats do not hold {shape} in blocks of {lanes} channels")
+        self.flat, x.data = array[:self.size], &array[0]
+
+
+cdef struct ImageLayout:  # of Image; h and w with padding
+    float* data
+    Py_ssize_t n, c, h, w, pad_h, pad_w, batch_blocks
+
+
+cdef inline float* image_at(const ImageLayout* x, Py_ssize_t block) noexcept nogil:
+    return x.data + block * BATCH * x.c * x.h * x.w
+
+
+cdef class Image:
+    """(N, C, H, W) with `padding` rows and columns of zeros on each side, twelve images innermost."""
+    cdef readonly tuple shape
+    cdef readonly Py_ssize_t size
+    cdef float[::1] array
+    cdef ImageLayout at
+
+    def __init__(self, float[::1] array, tuple shape, tuple padding):
+        cdef ImageLayout* x = &self.at
+        x.n, x.c, x.h, x.w = shape
+        x.pad_h, x.pad_w = padding
+        x.h, x.w, x.batch_blocks = x.h + 2 * x.pad_h, x.w + 2 * x.pad_w, blocks(x.n, BATCH)
+        self.shape, self.size = shape, x.batch_blocks * BATCH * x.c * x.h * x.w
+        if min(shape) < 1 or array.shape[0] < self.size:
+            raise ValueError(f"Image: {array.shape[0]} floats do not hold {shape} with padding {padding}")
+        self.array, x.data = array, &array[0]
+        memset(x.data, 0, self.size * sizeof(float))
+
+
+cdef class Step:
+    """A kernel call with its arrays and sizes bound."""
+    cdef bint worth_threads  # whether it is long enough to wake other threads
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        pass
+
+    def __call__(self, int n_threads):
+        if not self.worth_threads:
+            n_threads = 1
+        with nogil:
+            self.run(n_threads)
+
+
+# -- into the layout and out of it -------------------------------------------------------------------------------------
+
+cdef void pack_block(const float* x, const Layout* out, Py_ssize_t task) noexcept nogil:
+    cdef Py_ssize_t block = task // out.channel_blocks, cb = task % out.channel_blocks, pixels = out.h * out.w
+    cdef Py_ssize_t rows = rows_of(out, block), lanes = out.lanes, first = cb * lanes, used = min(lanes, out.c - first)
+    cdef Py_ssize_t image, lane, pixel
+    cdef float* target = block_at(out, block, cb)
+    cdef const float* source
+    if used < lanes:
+        memset(target, 0, rows * lanes * pixels * sizeof(float))
+    for image in range(rows):
+        source = x + ((block * BATCH + image) * out.c + first) * pixels
+        if pixels == 1:
+            for lane in range(used):
+                target[image * lanes + lane] = source[lane]
+        else:
+            for lane in range(used):
+                for pixel in range(pixels):
+                    target[(pixel * rows + image) * lanes + lane] = source[lane * pixels + pixel]
+
+
+def pack_blocks(const float[:, :, :, ::1] x, Blocks out, int n_threads):
+    """x (N, C, H, W) into `out`, of that shape."""
+    cdef Py_ssize_t task
+    if (x.shape[0], x.shape[1], x.shape[2], x.shape[3]) != out.shape:
+        raise ValueError(f"pack_blocks: expected x of shape {out.shape}")
+    for task in prange(
+        out.at.batch_blocks * out.at.channel_blocks, nogil=True, schedule="static", num_threads=n_threads
+    ):
+        pack_block(&x[0, 0, 0, 0], &out.at, task)
+
+
+cdef void unpack_block(const Layout* x, float* out, Py_ssize_t task) noexcept nogil:
+    cdef Py_ssize_t block = task // x.channel_blocks, cb = task % x.channel_blocks, pixels = x.h * x.w
+    cdef Py_ssize_t rows = rows_of(x, block), lanes = x.lanes, first = cb * lanes, used = min(lanes, x.c - first)
+    cdef Py_ssize_t image, lane, pixel
+    cdef const float* source = block_at(x, block, cb)
+    cdef float* target
+    for image in range(rows):
+        target = out + ((block * BATCH + image) * x.c + first) * pixels
+        for lane in range(used):
+            for pixel in range(pixels):
+                target[lane * pixels + pixel] = source[(pixel * rows + image) * lanes + lane]
+
+
+def unpack_blocks(Blocks x, float[:, :, :, ::1] out, int n_threads):
+    """`x` as `out` (N, C, H, W)."""
+    cdef Py_ssize_t task
+    if (out.shape[0], out.shape[1], out.shape[2], out.shape[3]) != x.shape:
+        raise ValueError(f"unpack_blocks: expected out of shape {x.shape}")
+    for task in prange(x.at.batch_blocks * x.at.channel_blocks, nogil=True, schedule="static", num_threads=n_threads):
+        unpack_block(&x.at, &out[0, 0, 0, 0], task)
+
+
+cdef void pack_image_block(const float* x, const ImageLayout* out, Py_ssize_t block) noexcept nogil:
+    cdef Py_ssize_t height = out.h - 2 * out.pad_h, width = out.w - 2 * out.pad_w, row = out.c * BATCH
+    cdef Py_ssize_t images = min(<Py_ssize_t>BATCH, out.n - block * BATCH), image, c, h, w
+    cdef Py_ssize_t image_size = out.c * height * width
+    cdef const float* source
+    cdef float* target
+    for h in range(height):
+        for c in range(out.c):
+            source = x + block * BATCH * image_size + (c * height + h) * width
+            target = image_at(out, block) + ((h + out.pad_h) * out.w + out.pad_w) * row + c * BATCH
+            if images == BATCH:  # a constant count
+                for w in range(width):
+                    for image in range(BATCH):
+                        target[w * row + image] = source[image * image_size + w]
+            else:
+                for w in range(width):
+                    for image in range(images):
+                        target[w * row + image] = source[image * image_size + w]
+
+
+def pack_image(const float[:, :, :, ::1] x, Image out, int n_threads):
+    """x (N, C, H, W) into `out`, of that shape without its padding."""
+    cdef Py_ssize_t block
+    if (x.shape[0], x.shape[1], x.shape[2], x.shape[3]) != out.shape:
+        raise ValueError(f"pack_image: expected x of shape {out.shape}")
+    for block in prange(out.at.batch_blocks, nogil=True, schedule="static", num_threads=n_threads):
+        pack_image_block(&x[0, 0, 0, 0], &out.at, block)
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+cdef struct WeightLayout:
+    float* data
+    Py_ssize_t f, c, kh, kw, of_f, of_c, of_i, of_j
+
+
+cdef class Weights:
+    """Where a weight's elements lie: array[f · strides[0] + c · strides[1] + i · strides[2] + j · strides[3]].
+
+    So the weight of a convolution (F, C, KH, KW), and of a fully-connected layer (C·KH·KW, F) that reads C images.
+    """
+    cdef readonly tuple shape
+    cdef float[::1] array
+    cdef WeightLayout at
+
+    def __init__(self, float[::1] array, tuple shape, tuple strides):
+        cdef WeightLayout* w = &self.at
+        w.f, w.c, w.kh, w.kw = shape
+        w.of_f, w.of_c, w.of_i, w.of_j = strides
+        last = sum((n - 1) * stride for n, stride in zip(shape, strides))
+        if min(shape) < 1 or min(strides) < 0 or array.shape[0] <= last:
+            raise ValueError(f"Weights: {array.shape[0]} floats do not hold {shape} with strides {strides}")
+        self.shape, self.array, w.data = shape, array, &array[0]
+
+
+cdef class PackWeights(Step):
+    """weight as [F/out_lanes][C/in_lanes][KH][KW][in_lanes][out_lanes], zeros past F and C; F and C swapped if
+    `transposed`, for the pass that goes back to the input."""
+    cdef Weights weight
+    cdef Py_ssize_t n_out, n_in, of_out, of_in, out_lanes, in_lanes
+    cdef float[::1] packed
+
+    def __init__(self, Weights weight, float[::1] packed, Py_ssize_t out_lanes, Py_ssize_t in_lanes, bint transposed):
+        self.weight, self.packed, self.out_lanes, self.in_lanes = weight, packed, out_lanes, in_lanes
+        cdef WeightLayout* w = &weight.at
+        self.n_out, self.n_in, self.of_out, self.of_in = w.f, w.c, w.of_f, w.of_c
+        if transposed:
+            self.n_out, self.n_in, self.of_out, self.of_in = w.c, w.f, w.of_c, w.of_f
+        size = blocks(self.n_out, out_lanes) * out_lanes * blocks(self.n_in, in_lanes) * in_lanes * w.kh * w.kw
+        if packed.shape[0] < size:
+            raise ValueError(f"PackWeights: {packed.shape[0]} floats do not hold {size}")
+        self.worth_threads = size > 20_000
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t task
+        for task in prange(
+            blocks(self.n_out, self.out_lanes) * blocks(self.n_in, self.in_lanes), schedule="static",
+            num_threads=n_threads,
+        ):
+            self.pack(task)
+
+    cdef void pack(self, Py_ssize_t task) noexcept nogil:
+        cdef WeightLayout* w = &self.weight.at
+        cdef Py_ssize_t taps = w.kh * w.kw, lanes = self.out_lanes, in_blocks = blocks(self.n_in, self.in_lanes)
+        cdef Py_ssize_t first_out = task // in_blocks * lanes, first_in = task % in_blocks * self.in_lanes
+        cdef Py_ssize_t outs = min(lanes, self.n_out - first_out), ins = min(self.in_lanes, self.n_in - first_in)
+        cdef Py_ssize_t o, k, i, j, block = self.in_lanes * lanes
+        cdef float* target = &self.packed[0] + task * taps * block
+        cdef const float* source = w.data + first_out * self.of_out + first_in * self.of_in
+        if outs < lanes or ins < self.in_lanes:
+            memset(target, 0, taps * block * sizeof(float))
+        for i in range(w.kh):
+            for j in range(w.kw):
+                for k in range(ins):
+                    if self.of_out == 1:
+                        for o in range(outs):
+                            target[k * lanes + o] = source[k * self.of_in + o]
+                    else:
+                        for o in range(outs):
+                            target[k * lanes + o] = source[o * self.of_out + k * self.of_in]
+                target += block
+                source += w.of_j
+            source += w.of_i - w.kw * w.of_j

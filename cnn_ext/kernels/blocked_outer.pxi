@@ -1,0 +1,225 @@
+# Gradients of weights in the blocked layout: dweight = Σ x ⊗ dy over batch and pixels, a tile of input channels × output
+# channels for each tap.
+#
+# For images, a task owns one (output block, input block) in one slot of the batch, and goes through the batch a few
+# pixels at a time, which stay in the first-level cache for all taps. Slots are summed in order at the end, where the
+# sum goes to the gradient's own order. For outputs of one pixel (the fully-connected layer), a task owns an input block's
+# rows of the gradient and needs no slots.
+
+cdef extern from "blocks.h" nogil:
+    outer_rows outer_16_blocked_16
+    outer_rows outer_16_blocked_8
+    outer_rows outer_16_image
+    outer_rows outer_8_blocked_16
+    outer_rows outer_8_blocked_8
+    outer_rows outer_8_image
+
+cdef enum:
+    RUNS = 64  # at a time
+    CHUNK_PIXELS = 16  # of x and of dy at a time: 12 KB each in blocks of 16 channels
+
+
+cdef struct Axis:
+    Py_ssize_t size, out, stride, padding, dilation
+
+
+cdef void valid_outputs(const Axis* axis, Py_ssize_t tap, Py_ssize_t* first, Py_ssize_t* last) noexcept nogil:
+    """The outputs first … last − 1 whose `tap` lies inside the input, cut to the range that is given."""
+    cdef Py_ssize_t shift = axis.padding - tap * axis.dilation  # input = output · stride − shift
+    cdef Py_ssize_t low = blocks(shift, axis.stride) if shift > 0 else 0
+    cdef Py_ssize_t high = (axis.size - 1 + shift) // axis.stride + 1 if axis.size - 1 + shift >= 0 else 0
+    first[0], last[0] = max(first[0], low), min(last[0], high)
+
+
+cdef class Outer(Step):
+    """dweight of a convolution or a fully-connected layer, which replaces what the gradient holds.
+
+    x : Blocks or Image. dy : Blocks. grad : Weights. slots : pieces that the batch is cut into.
+    memory : slots × outputs' blocks × inputs' blocks × taps × lanes × lanes floats; None for outputs of one pixel.
+    """
+    cdef Blocks dy, x_blocks
+    cdef Image x_image
+    cdef Weights grad
+    cdef Axis rows, columns
+    cdef float[::1] memory
+    cdef Py_ssize_t slots, in_lanes, in_blocks, block
+    cdef outer_rows kernel
+
+    def __init__(
+        self, x, Blocks dy, Weights grad, tuple stride, tuple padding, tuple dilation, Py_ssize_t slots,
+        float[::1] memory,
+    ):
+        cdef WeightLayout* g = &grad.at
+        self.dy, self.grad, self.slots, self.memory = dy, grad, slots, memory
+        if isinstance(x, Image):
+            self.x_image, self.in_lanes, self.in_blocks = x, g.c, 1
+            self.rows.size, self.columns.size, padding = self.x_image.at.h, self.x_image.at.w, (0, 0)  # it is inside
+            self.kernel = outer_16_image if dy.lanes == 16 else outer_8_image
+        else:
+            self.x_blocks, self.in_lanes, self.in_blocks = x, x.lanes, x.channel_blocks
+            self.rows.size, self.columns.size = self.x_blocks.at.h, self.x_blocks.at.w
+            if dy.lanes == 16:
+                self.kernel = outer_16_blocked_16 if x.lanes == 16 else outer_16_blocked_8
+            else:
+                self.kernel = outer_8_blocked_16 if x.lanes == 16 else outer_8_blocked_8
+        self.rows.out, self.columns.out = dy.at.h, dy.at.w
+        self.rows.stride, self.columns.stride = stride
+        self.rows.padding, self.columns.padding = padding
+        self.rows.dilation, self.columns.dilation = dilation
+        self.block = g.kh * g.kw * self.in_lanes * dy.lanes
+        if (x.shape[0], x.shape[1], dy.at.c) != (dy.at.n, g.c, g.f):
+            raise ValueError("Outer: x, dy and the gradient do not belong together")
+        if memory is not None and memory.shape[0] < slots * dy.channel_blocks * self.in_blocks * self.block:
+            raise ValueError("Outer: memory does not hold its slots")
+        self.worth_threads = dy.size * g.kh * g.kw * self.in_lanes > 100_000
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t task, pairs = self.dy.channel_blocks * self.in_blocks
+        if self.memory is None:
+            for task in prange(self.in_blocks, schedule="dynamic", num_threads=n_threads):
+                self.one_pixel(task)
+            return
+        for task in prange(self.slots * pairs, schedule="dynamic", num_threads=n_threads):
+            if self.x_image is not None:
+                self.image_slot(task % pairs, task // pairs)
+            else:
+                self.blocks_slot(task % pairs, task // pairs)
+        for task in prange(pairs, schedule="static", num_threads=n_threads):
+            self.reduce(task)
+
+    cdef void blocks_slot(self, Py_ssize_t pair, Py_ssize_t slot) noexcept nogil:
+        """The tile of one pair of blocks, over one slot of the batch."""
+        cdef Layout* x = &self.x_blocks.at
+        cdef Layout* dy = &self.dy.at
+        cdef Py_ssize_t f = pair // self.in_blocks, c = pair % self.in_blocks, taps = self.grad.at.kh * self.grad.at.kw
+        cdef Py_ssize_t block, tap, p0, q0, p_first, p_last, q_first, q_last
+        cdef Py_ssize_t per_q = min(dy.w, <Py_ssize_t>CHUNK_PIXELS), per_p = max(1, CHUNK_PIXELS // dy.w)
+        cdef float* tile = &self.memory[0] + (slot * dy.channel_blocks * self.in_blocks + pair) * self.block
+        cdef pynn_run[RUNS] runs
+        cdef int n, rows
+        memset(tile, 0, self.block * sizeof(float))
+        for block in range(slot * dy.batch_blocks // self.slots, (slot + 1) * dy.batch_blocks // self.slots):
+            rows = rows_of(dy, block)
+            for p0 in range(blocks(dy.h, per_p)):
+                for q0 in range(blocks(dy.w, per_q)):
+                    for tap in range(taps):
+                        p_first, p_last = p0 * per_p, min((p0 + 1) * per_p, dy.h)
+                        q_first, q_last = q0 * per_q, min((q0 + 1) * per_q, dy.w)
+                        valid_outputs(&self.rows, tap // self.grad.at.kw, &p_first, &p_last)
+                        valid_outputs(&self.columns, tap % self.grad.at.kw, &q_first, &q_last)
+                        n = self.list_runs(tap, rows, p_first, p_last, q_first, q_last, &runs[0])
+                        if n > 0:
+                            self.kernel(
+                                <int>min(x.lanes, x.c - c * x.lanes), block_at(x, block, c), block_at(dy, block, f), &runs[0], n, FROM_OUT,
+                                tile + tap * x.lanes * dy.lanes, dy.lanes,
+                            )
+
+    cdef int list_runs(
+        self, Py_ssize_t tap, int rows, Py_ssize_t p_first, Py_ssize_t p_last, Py_ssize_t q_first, Py_ssize_t q_last,
+        pynn_run* runs,
+    ) noexcept nogil:
+        """The runs of a range of output pixels: a row each, or a pixel each where the stride leaves gaps."""
+        cdef Py_ssize_t i = tap // self.grad.at.kw * self.rows.dilation - self.rows.padding
+        cdef Py_ssize_t j = tap % self.grad.at.kw * self.columns.dilation - self.columns.padding
+        cdef Py_ssize_t p, q, at_a_time = q_last - q_first if self.columns.stride == 1 else 1
+        cdef Py_ssize_t in_pixel = rows * self.in_lanes, out_pixel = rows * self.dy.lanes
+        cdef int n = 0
+        if q_first >= q_last:
+            return 0
+        for p in range(p_first, p_last):
+            q = q_first
+            while q < q_last:
+                runs[n].x = ((p * self.rows.stride + i) * self.columns.size + q * self.columns.stride + j) * in_pixel
+                runs[n].dy = (p * self.columns.out + q) * out_pixel
+                runs[n].k = at_a_time * rows
+                n += 1
+                q = q + at_a_time
+        return n
+
+    cdef void image_slot(self, Py_ssize_t f, Py_ssize_t slot) noexcept nogil:
+        """The tile of one output block, over one slot of the batch; the rows of a tile are a row of taps × channels."""
+        cdef ImageLayout* x = &self.x_image.at
+        cdef Layout* dy = &self.dy.at
+        cdef Py_ssize_t block, p, q, q0, i, j, at_a_time
+        cdef Py_ssize_t joined = self.grad.at.kw if self.columns.dilation == 1 else 1, height = joined * x.c
+        cdef float* tile = &self.memory[0] + (slot * dy.channel_blocks + f) * self.block
+        cdef pynn_run[RUNS] runs
+        cdef int n, rows
+        memset(tile, 0, self.block * sizeof(float))
+        for block in range(slot * dy.batch_blocks // self.slots, (slot + 1) * dy.batch_blocks // self.slots):
+            rows = rows_of(dy, block)
+            # With one channel and no stride, the images of neighbouring pixels follow one another in x as in dy.
+            at_a_time = CHUNK_PIXELS * 2 if x.c * self.columns.stride == 1 and rows == BATCH else 1
+            for p in range(dy.h):
+                q0 = 0
+                while q0 < dy.w:
+                    n, q = 0, q0
+                    while q < dy.w and n < CHUNK_PIXELS * 2 // at_a_time:
+                        runs[n].x = q * self.columns.stride * x.c * BATCH
+                        runs[n].dy = (p * dy.w + q) * rows * dy.lanes
+                        runs[n].k = min(at_a_time, dy.w - q) * rows
+                        n += 1
+                        q = q + at_a_time
+                    q0 = q
+                    for i in range(self.grad.at.kh):
+                        for j in range(self.grad.at.kw // joined):
+                            self.kernel(
+                                <int>height,
+                                image_at(x, block) + ((p * self.rows.stride + i * self.rows.dilation) * x.w
+                                               + j * self.columns.dilation) * x.c * BATCH,
+                                block_at(dy, block, f), &runs[0], n, FROM_OUT,
+                                tile + (i * self.grad.at.kw + j) * x.c * dy.lanes, dy.lanes,
+                            )
+
+    cdef void reduce(self, Py_ssize_t pair) noexcept nogil:
+        """The pair's slots summed in order, into the gradient."""
+        cdef Py_ssize_t f = pair // self.in_blocks, c = pair % self.in_blocks, slot, tap, k
+        cdef Py_ssize_t size = self.dy.channel_blocks * self.in_blocks * self.block, taps = self.grad.at.kh * self.grad.at.kw
+        cdef float* total = &self.memory[0] + pair * self.block
+        for slot in range(1, self.slots):
+            for k in range(self.block):
+                total[k] += total[slot * size + k]
+        for tap in range(taps):
+            self.store(total + tap * self.in_lanes * self.dy.lanes, f, c, tap)
+
+    cdef void store(self, const float* tile, Py_ssize_t f, Py_ssize_t c, Py_ssize_t tap) noexcept nogil:
+        """What lies inside the gradient of a tile (input lanes × output lanes) of one tap."""
+        cdef WeightLayout* g = &self.grad.at
+        cdef Py_ssize_t lanes = self.dy.lanes, ins = min(self.in_lanes, g.c - c * self.in_lanes)
+        cdef Py_ssize_t outs = min(lanes, g.f - f * lanes), k, o
+        cdef float* target = g.data + f * lanes * g.of_f + c * self.in_lanes * g.of_c
+        target += tap // g.kw * g.of_i + tap % g.kw * g.of_j
+        for k in range(ins):
+            for o in range(outs):
+                target[k * g.of_c + o * g.of_f] = tile[k * lanes + o]
+
+    cdef void one_pixel(self, Py_ssize_t c) noexcept nogil:
+        """The gradient's rows of one input block, where every tap meets one output pixel."""
+        cdef Layout* x = &self.x_blocks.at
+        cdef Layout* dy = &self.dy.at
+        cdef WeightLayout* g = &self.grad.at
+        cdef Py_ssize_t f, tap, block, first, out_row, ins = min(x.lanes, g.c - c * x.lanes)
+        cdef pynn_run[RUNS] runs
+        cdef float[16 * 16] tile
+        cdef float* out
+        cdef bint whole
+        cdef int n, rows
+        for tap in range(g.kh * g.kw):
+            for f in range(dy.channel_blocks):
+                whole = g.of_f == 1 and (f + 1) * dy.lanes <= g.f  # then the tile goes right where it belongs
+                out = &tile[0]
+                out_row = dy.lanes
+                if whole:
+                    out = g.data + f * dy.lanes + c * x.lanes * g.of_c + tap // g.kw * g.of_i + tap % g.kw * g.of_j
+                    out_row = g.of_c
+                for first in range(blocks(dy.batch_blocks, RUNS)):
+                    n = 0
+                    for block in range(first * RUNS, min((first + 1) * RUNS, dy.batch_blocks)):
+                        rows = rows_of(dy, block)
+                        runs[n].x = block_at(x, block, c) - x.data + tap * rows * x.lanes
+                        runs[n].dy = block_at(dy, block, f) - dy.data
+                        runs[n].k = rows
+                        n += 1
+                    self.kernel(<int>ins, x.data, dy.data, &runs[0], n, FROM_OUT if first else 0, out, out_row)
+                if not whole:
+                    self.store(&tile[0], f, c, tap)

@@ -1,0 +1,548 @@
+# What stands between two convolutions in the blocked layout: batch normalisation, ReLU and max-pool, in one pass over
+# memory forward, and two (one without batch norm) backward. Channels are lanes: a channel's mean is a vertical sum, a
+# window's maximum a vertical maximum.
+#
+# Sums over a channel are taken in float over a row of pixels, and in double over the rows of a slot; slots are added in
+# order. Variances are sums of squares around the mean of a row, merged by Chan, Golub and LeVeque's formula (1979), so a
+# large mean costs no accuracy.
+
+cdef extern from "lanes.h" nogil:
+    enum:
+        LANE_WIDTH
+    ctypedef float lanes
+    ctypedef int lane_flags
+    lanes lanes_all(float x)
+    lane_flags lanes_index(int x)
+    lanes lanes_relu(lanes x)
+    lanes lanes_where_positive(lanes y, lanes x)
+    void lanes_take(lanes x, int at, lanes* best, lane_flags* index)
+    void lanes_put_index(uint8_t* to, lane_flags index)
+    lane_flags lanes_get_index(const uint8_t* f)
+    lanes lanes_at(lane_flags index, int at, lanes x)
+
+cdef enum:
+    SLOTS = 32  # pieces of a pass over a batch, at least, where it has as many rows
+
+
+cdef class Pieces:
+    """The rows of the blocks of a batch, cut into slots: slot s is rows first(s) … of one (batch block, channel block)."""
+    cdef Py_ssize_t channel_blocks, batch_blocks, height, per_block, count
+
+    def __init__(self, Blocks x, Py_ssize_t height):
+        self.channel_blocks, self.batch_blocks, self.height = x.at.channel_blocks, x.at.batch_blocks, height
+        self.per_block = min(height, blocks(SLOTS, self.channel_blocks * self.batch_blocks))
+        self.count = self.per_block * self.channel_blocks * self.batch_blocks
+
+    # Slots of one channel block follow one another: slot = (channel_block · batch_blocks + block) · per_block + piece.
+    cdef Py_ssize_t channel_block(self, Py_ssize_t slot) noexcept nogil:
+        return slot // (self.per_block * self.batch_blocks)
+
+    cdef Py_ssize_t block(self, Py_ssize_t slot) noexcept nogil:
+        return slot // self.per_block % self.batch_blocks
+
+    cdef Py_ssize_t first(self, Py_ssize_t slot) noexcept nogil:
+        return slot % self.per_block * self.height // self.per_block
+
+    cdef Py_ssize_t last(self, Py_ssize_t slot) noexcept nogil:
+        return (slot % self.per_block + 1) * self.height // self.per_block
+
+    cdef Py_ssize_t slots(self) noexcept nogil:
+        """Of one channel block."""
+        return self.per_block * self.batch_blocks
+
+
+cdef class Norm:
+    """The statistics of a batch norm, and the coefficients that they give: arrays of whole channel blocks.
+
+    Forward out = x · scale + shift; backward dx = dout · a − (x − mean) · b − c.
+    """
+    cdef float[::1] mean, var, scale, shift, a, b, c, weight, bias, dweight, dbias
+    cdef double eps
+
+    def __init__(
+        self, float[:, ::1] memory, float[::1] weight, float[::1] bias, float[::1] dweight, float[::1] dbias,
+        double eps,
+    ):
+        """memory : (7, channels in whole blocks). The others: (C,) each."""
+        self.mean, self.var, self.scale, self.shift = memory[0], memory[1], memory[2], memory[3]
+        self.a, self.b, self.c = memory[4], memory[5], memory[6]
+        self.weight, self.bias, self.dweight, self.dbias, self.eps = weight, bias, dweight, dbias, eps
+
+    def update(self, float[::1] running_mean, float[::1] running_var, double momentum, double count):
+        """The running statistics moved towards the batch's, whose variance is made unbiased."""
+        cdef Py_ssize_t k
+        for k in range(self.weight.shape[0]):
+            running_mean[k] = <float>((1 - momentum) * running_mean[k] + momentum * self.mean[k])
+            running_var[k] = <float>((1 - momentum) * running_var[k] + momentum * self.var[k] * count / (count - 1))
+
+    def use(self, const float[::1] running_mean, const float[::1] running_var):
+        """Scale and shift from these statistics, as at inference."""
+        cdef Py_ssize_t k
+        for k in range(self.mean.shape[0]):
+            if k < self.weight.shape[0]:
+                self.set_forward(k, running_mean[k], running_var[k])
+            else:
+                self.set_forward(k, 0, 1)
+
+    cdef void set_forward(self, Py_ssize_t k, double mean, double var) noexcept nogil:
+        cdef double scale
+        self.mean[k], self.var[k] = <float>mean, <float>var
+        if k < self.weight.shape[0]:
+            scale = self.weight[k] / sqrt(var + self.eps)
+            self.scale[k], self.shift[k] = <float>scale, <float>(self.bias[k] - mean * scale)
+        else:
+            self.scale[k] = self.shift[k] = 0
+
+    cdef void set_backward(self, Py_ssize_t k, double d, double e, double count) noexcept nogil:
+        """From D = Σ dout and E = Σ dout · (x − mean); the formulas are those of norm.pxi."""
+        cdef double s
+        if k < self.weight.shape[0]:
+            s = 1 / sqrt(<double>self.var[k] + self.eps)
+            self.dweight[k], self.dbias[k] = <float>(e * s), <float>d
+            self.a[k], self.b[k] = <float>(self.weight[k] * s), <float>(self.weight[k] * s * s * s * e / count)
+            self.c[k] = <float>(self.weight[k] * s * d / count)
+        else:
+            self.a[k] = self.b[k] = self.c[k] = 0
+
+
+cdef class NormStatistics(Step):
+    """The batch's mean and variance of each channel of x, and with them `norm`'s scale and shift."""
+    cdef Blocks x
+    cdef Norm norm
+    cdef Pieces pieces
+    cdef double[:, :, ::1] slots  # (slots, mean and Σ of squares around it, lanes)
+
+    def __init__(self, Blocks x, Norm norm):
+        import numpy
+        self.x, self.norm, self.pieces = x, norm, Pieces(x, x.at.h)
+        self.slots = numpy.zeros((self.pieces.count, 2, x.lanes))
+        self.worth_threads = x.size > 20_000
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t task
+        for task in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
+            self.slot(task)
+        for task in range(self.x.at.channel_blocks):
+            self.merge(task)
+
+    cdef void slot(self, Py_ssize_t slot) noexcept nogil:
+        cdef Layout* x = &self.x.at
+        cdef Py_ssize_t block = self.pieces.block(slot), row = x.w * rows_of(x, block), p, v, i
+        cdef Py_ssize_t first = self.pieces.first(slot)
+        cdef double* mean = &self.slots[slot, 0, 0]
+        cdef double* squares = &self.slots[slot, 1, 0]
+        cdef double count, delta
+        cdef const float* at
+        cdef lanes[2] sums
+        cdef lanes centre
+        cdef float[LANE_WIDTH] means
+        cdef float[LANE_WIDTH] around
+        for p in range(first, self.pieces.last(slot)):
+            at = block_at(x, block, self.pieces.channel_block(slot)) + p * row * x.lanes
+            count = (p - first) * row
+            for v in range(x.lanes // LANE_WIDTH):
+                (<lanes*>&means[0])[0] = column_sum(at + v * LANE_WIDTH, row, x.lanes) * lanes_all(1.0 / row)
+                (<lanes*>&around[0])[0] = column_squares(at + v * LANE_WIDTH, row, x.lanes, (<lanes*>&means[0])[0])
+                for i in range(LANE_WIDTH):
+                    if count == 0:
+                        mean[v * LANE_WIDTH + i], squares[v * LANE_WIDTH + i] = means[i], around[i]
+                    else:
+                        delta = means[i] - mean[v * LANE_WIDTH + i]
+                        mean[v * LANE_WIDTH + i] += delta * row / (count + row)
+                        squares[v * LANE_WIDTH + i] += around[i] + delta * delta * count * row / (count + row)
+
+    cdef void merge(self, Py_ssize_t channel_block) noexcept nogil:
+        cdef Py_ssize_t slot, k, first = channel_block * self.pieces.slots()
+        cdef double count, more, delta, mean, squares
+        for k in range(self.x.lanes):
+            count = mean = squares = 0
+            for slot in range(first, first + self.pieces.slots()):
+                more = (self.pieces.last(slot) - self.pieces.first(slot)) * self.x.at.w * rows_of(
+                    &self.x.at, self.pieces.block(slot))
+                delta = self.slots[slot, 0, k] - mean
+                mean = mean + delta * more / (count + more)
+                squares = squares + self.slots[slot, 1, k] + delta * delta * count * more / (count + more)
+                count = count + more
+            self.norm.set_forward(channel_block * self.x.lanes + k, mean, squares / count)
+
+
+cdef inline lanes column_sum(const float* x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    """Σ of n lanes, `stride` floats apart, in four interleaved chains."""
+    cdef lanes s0 = lanes_all(0), s1 = s0, s2 = s0, s3 = s0
+    cdef Py_ssize_t i
+    for i in range(n // 4):
+        s0 = s0 + (<const lanes*>x)[0]
+        s1 = s1 + (<const lanes*>(x + stride))[0]
+        s2 = s2 + (<const lanes*>(x + 2 * stride))[0]
+        s3 = s3 + (<const lanes*>(x + 3 * stride))[0]
+        x += 4 * stride
+    for i in range(n % 4):
+        s0 = s0 + (<const lanes*>(x + i * stride))[0]
+    return (s0 + s1) + (s2 + s3)
+
+
+cdef inline lanes column_squares(const float* x, Py_ssize_t n, Py_ssize_t stride, lanes mean) noexcept nogil:
+    """Σ (x − mean)² of n lanes, in two interleaved chains."""
+    cdef lanes s0 = lanes_all(0), s1 = s0, d0, d1
+    cdef Py_ssize_t i
+    for i in range(n // 2):
+        d0 = (<const lanes*>x)[0] - mean
+        d1 = (<const lanes*>(x + stride))[0] - mean
+        s0 = s0 + d0 * d0
+        s1 = s1 + d1 * d1
+        x += 2 * stride
+    if n % 2:
+        d0 = (<const lanes*>x)[0] - mean
+        s0 = s0 + d0 * d0
+    return s0 + s1
+
+
+cdef struct PoolWindow:
+    int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w
+
+
+cdef void set_window(PoolWindow* w, tuple sizes):
+    w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.pad_h, w.pad_w = sizes
+
+
+cdef class Unit(Step):
+    """out = max over windows of relu(x · scale + shift), each part as asked for; in one pass over x.
+
+    index : with a window of more than one pixel, which of them was the maximum, a byte a value in out's order.
+    picked : x where the maximum was, for a batch norm's backward pass; like out, or None.
+    """
+    cdef Blocks x, out, picked
+    cdef Norm norm
+    cdef bint relu
+    cdef PoolWindow window
+    cdef uint8_t[::1] index
+    cdef Pieces pieces
+
+    def __init__(self, Blocks x, Blocks out, Norm norm, bint relu, tuple window, uint8_t[::1] index, Blocks picked):
+        """window : (KH, KW, SH, SW, PH, PW)."""
+        self.x, self.out, self.norm, self.relu, self.index, self.picked = x, out, norm, relu, index, picked
+        set_window(&self.window, window)
+        self.pieces = Pieces(out, out.at.h)
+        self.worth_threads = x.size > 20_000
+        if (x.shape[:2], x.lanes) != (out.shape[:2], out.lanes) or (index is not None and index.shape[0] < out.size):
+            raise ValueError("Unit: x, out and index do not belong together")
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t slot
+        for slot in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
+            self.slot(slot)
+
+    cdef void slot(self, Py_ssize_t slot) noexcept nogil:
+        cdef Py_ssize_t p, q, first = self.pieces.first(slot), last = self.pieces.last(slot)
+        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot)
+        cdef PoolWindow* w = &self.window
+        if w.kernel_h * w.kernel_w == 1 and w.stride_h * w.stride_w == 1:
+            self.pixels(block, cb, first * self.x.at.w, last * self.x.at.w)
+            return
+        for p in range(first, last):
+            for q in range(self.out.at.w):
+                self.window_maximum(
+                    block, cb, p, q,
+                    max(p * w.stride_h - w.pad_h, 0), min(p * w.stride_h - w.pad_h + w.kernel_h, self.x.at.h),
+                    max(q * w.stride_w - w.pad_w, 0), min(q * w.stride_w - w.pad_w + w.kernel_w, self.x.at.w),
+                )
+
+    cdef void pixels(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+        """Where there is nothing to pool: pixels first … last − 1."""
+        cdef Py_ssize_t lanes_each = self.x.lanes, pixel = rows_of(&self.x.at, block) * lanes_each, k, v
+        cdef const float* x = block_at(&self.x.at, block, cb) + first * pixel
+        cdef float* out = block_at(&self.out.at, block, cb) + first * pixel
+        cdef lanes scale, shift, value
+        for v in range(lanes_each // LANE_WIDTH):
+            if self.norm is None:
+                for k in range((last - first) * pixel // lanes_each):
+                    value = (<const lanes*>(x + k * lanes_each))[0]
+                    (<lanes*>(out + k * lanes_each))[0] = lanes_relu(value) if self.relu else value
+            else:
+                scale = (<lanes*>&self.norm.scale[cb * lanes_each + v * LANE_WIDTH])[0]
+                shift = (<lanes*>&self.norm.shift[cb * lanes_each + v * LANE_WIDTH])[0]
+                for k in range((last - first) * pixel // lanes_each):
+                    value = (<const lanes*>(x + k * lanes_each))[0] * scale + shift
+                    (<lanes*>(out + k * lanes_each))[0] = lanes_relu(value) if self.relu else value
+            x += LANE_WIDTH
+            out += LANE_WIDTH
+
+    cdef void window_maximum(
+        self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q, Py_ssize_t i0, Py_ssize_t i1,
+        Py_ssize_t j0, Py_ssize_t j1,
+    ) noexcept nogil:
+        """One pixel of out, from input rows i0 … i1 − 1 and columns j0 … j1 − 1."""
+        cdef Py_ssize_t lanes_each = self.x.lanes, pixel = rows_of(&self.x.at, block) * lanes_each, k, i, j
+        cdef Py_ssize_t row = self.x.at.w * pixel, to = block_at(&self.out.at, block, cb) - self.out.at.data + (p * self.out.at.w + q) * pixel
+        cdef const float* x = block_at(&self.x.at, block, cb) + i0 * row + j0 * pixel
+        cdef const float* at
+        cdef lanes scale = lanes_all(1), shift = lanes_all(0), best, original, value
+        cdef lane_flags index
+        cdef int number
+        for k in range(pixel // LANE_WIDTH):
+            if self.norm is not None:
+                scale = (<lanes*>&self.norm.scale[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
+                shift = (<lanes*>&self.norm.shift[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
+            at = x + k * LANE_WIDTH
+            best = (<const lanes*>at)[0] * scale + shift
+            index = lanes_index(0)
+            if i1 - i0 == 2 and j1 - j0 == 2:  # by far the most frequent
+                lanes_take((<const lanes*>(at + pixel))[0] * scale + shift, 1, &best, &index)
+                lanes_take((<const lanes*>(at + row))[0] * scale + shift, 2, &best, &index)
+                lanes_take((<const lanes*>(at + row + pixel))[0] * scale + shift, 3, &best, &index)
+            else:
+                number = 0
+                for i in range(i1 - i0):
+                    for j in range(j1 - j0):
+                        lanes_take((<const lanes*>(at + i * row + j * pixel))[0] * scale + shift, number, &best, &index)
+                        number += 1
+            if self.index is not None:
+                lanes_put_index(&self.index[to + k * LANE_WIDTH], index)
+            if self.picked is not None:
+                # x itself: scale may be zero, so that it cannot be had from the output.
+                original = lanes_all(0)
+                number = 0
+                for i in range(i1 - i0):
+                    for j in range(j1 - j0):
+                        original = original + lanes_at(index, number, (<const lanes*>(at + i * row + j * pixel))[0])
+                        number += 1
+                (<lanes*>(self.picked.at.data + to + k * LANE_WIDTH))[0] = original
+            (<lanes*>(self.out.at.data + to + k * LANE_WIDTH))[0] = lanes_relu(best) if self.relu else best
+
+
+cdef class ChannelSums(Step):
+    """Of dz, which is dout where out > 0 if `relu`, else dout: D = Σ dz and, with a `norm`, E = Σ dz · (x − mean).
+
+    x : like out, the values before batch norm (where a pool had its maxima). They become the norm's coefficients and the
+    gradients of its weight and bias; without a norm, D becomes `dbias` (C,).
+    """
+    cdef Blocks dout, out, x
+    cdef Norm norm
+    cdef bint relu
+    cdef Pieces pieces
+    cdef float[::1] dbias
+    cdef double count
+    cdef double[:, :, ::1] slots  # (slots, D and E, lanes)
+
+    def __init__(self, Blocks dout, Blocks out, bint relu, Norm norm, Blocks x, double count, float[::1] dbias):
+        """count : values of a channel that the norm's mean was taken over."""
+        import numpy
+        self.dout, self.out, self.relu, self.norm, self.x = dout, out, relu, norm, x
+        self.dbias, self.count, self.pieces = dbias, count, Pieces(dout, dout.at.h)
+        self.slots = numpy.zeros((self.pieces.count, 2, dout.lanes))
+        self.worth_threads = dout.size > 20_000
+        if (out is not None and out.shape != dout.shape) or (x is not None and x.shape != dout.shape):
+            raise ValueError("ChannelSums: dout, out and x do not belong together")
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t slot, cb, k, first
+        cdef double d, e
+        for slot in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
+            self.slot(slot)
+        for cb in range(self.dout.at.channel_blocks):
+            first = cb * self.pieces.slots()
+            for k in range(self.dout.lanes):
+                d = e = 0
+                for slot in range(first, first + self.pieces.slots()):
+                    d = d + self.slots[slot, 0, k]
+                    e = e + self.slots[slot, 1, k]
+                if self.norm is not None:
+                    self.norm.set_backward(cb * self.dout.lanes + k, d, e, self.count)
+                elif cb * self.dout.lanes + k < self.dbias.shape[0]:
+                    self.dbias[cb * self.dout.lanes + k] = <float>d
+
+    cdef void slot(self, Py_ssize_t slot) noexcept nogil:
+        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), each = self.dout.lanes
+        cdef Py_ssize_t row = self.dout.at.w * rows_of(&self.dout.at, block), p, v, k, at, i
+        cdef lanes d, e, dz, mean = lanes_all(0)
+        cdef float[LANE_WIDTH] ds
+        cdef float[LANE_WIDTH] es
+        for v in range(each // LANE_WIDTH):
+            for i in range(LANE_WIDTH):
+                self.slots[slot, 0, v * LANE_WIDTH + i] = self.slots[slot, 1, v * LANE_WIDTH + i] = 0
+            if self.norm is not None:
+                mean = (<lanes*>&self.norm.mean[cb * each + v * LANE_WIDTH])[0]
+            for p in range(self.pieces.first(slot), self.pieces.last(slot)):
+                at = block_at(&self.dout.at, block, cb) - self.dout.at.data + p * row * each + v * LANE_WIDTH
+                d = e = lanes_all(0)
+                for k in range(row):
+                    dz = (<const lanes*>(self.dout.at.data + at))[0]
+                    if self.relu:
+                        dz = lanes_where_positive((<const lanes*>(self.out.at.data + at))[0], dz)
+                    d = d + dz
+                    if self.norm is not None:
+                        e = e + dz * ((<const lanes*>(self.x.at.data + at))[0] - mean)
+                    at += each
+                (<lanes*>&ds[0])[0] = d
+                (<lanes*>&es[0])[0] = e
+                for i in range(LANE_WIDTH):
+                    self.slots[slot, 0, v * LANE_WIDTH + i] += ds[i]
+                    self.slots[slot, 1, v * LANE_WIDTH + i] += es[i]
+
+
+cdef class UnitBackward(Step):
+    """dx of Unit from dout, with dz = dout where out > 0 if `relu`: dz at a window's maximum, and with a `norm`
+    dz · a − (x − mean) · b − c everywhere. Windows must not overlap, or there must be no norm."""
+    cdef Blocks dout, out, x, dx
+    cdef Norm norm
+    cdef bint relu, apart
+    cdef PoolWindow window
+    cdef const uint8_t[::1] index
+    cdef Pieces pieces
+
+    def __init__(
+        self, Blocks dout, Blocks out, bint relu, Norm norm, Blocks x, tuple window, const uint8_t[::1] index, Blocks dx
+    ):
+        cdef PoolWindow w
+        set_window(&w, window)
+        self.dout, self.out, self.relu, self.norm, self.x, self.dx = dout, out, relu, norm, x, dx
+        self.window, self.index = w, index
+        self.apart = w.kernel_h <= w.stride_h and w.kernel_w <= w.stride_w and w.pad_h == w.pad_w == 0
+        self.pieces = Pieces(dx, dx.at.h if w.kernel_h * w.kernel_w == 1 and self.apart else 1)
+        self.worth_threads = dx.size > 20_000
+        if not self.apart and norm is not None:
+            raise ValueError("UnitBackward: overlapping windows and a norm are separate units")
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t slot
+        for slot in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
+            self.slot(slot)
+
+    cdef void slot(self, Py_ssize_t slot) noexcept nogil:
+        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot)
+        cdef Py_ssize_t pixel = rows_of(&self.dx.at, block) * self.dx.lanes, p, q, i, j
+        cdef PoolWindow* w = &self.window
+        if w.kernel_h * w.kernel_w == 1 and w.stride_h * w.stride_w == 1:
+            self.pixels(block, cb, self.pieces.first(slot) * self.dx.at.w, self.pieces.last(slot) * self.dx.at.w)
+            return
+        if not self.apart:
+            memset(block_at(&self.dx.at, block, cb), 0, self.dx.at.h * self.dx.at.w * pixel * sizeof(float))
+        for p in range(self.dout.at.h):
+            for q in range(self.dout.at.w):
+                self.scatter(block, cb, p, q, p * w.stride_h - w.pad_h, q * w.stride_w - w.pad_w)
+        if self.apart:  # the pixels between and after the windows
+            for i in range(self.dx.at.h):
+                for j in range(self.dx.at.w):
+                    if (
+                        i % w.stride_h >= w.kernel_h or j % w.stride_w >= w.kernel_w
+                        or i // w.stride_h >= self.dout.at.h or j // w.stride_w >= self.dout.at.w
+                    ):
+                        self.untouched(block, cb, i, j)
+
+    cdef void pixels(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+        cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, v, k
+        cdef Py_ssize_t at
+        cdef lanes a, b, c, mean, dz
+        for v in range(each // LANE_WIDTH):
+            at = block_at(&self.dx.at, block, cb) - self.dx.at.data + first * pixel + v * LANE_WIDTH
+            if self.norm is not None:
+                a = (<lanes*>&self.norm.a[cb * each + v * LANE_WIDTH])[0]
+                b = (<lanes*>&self.norm.b[cb * each + v * LANE_WIDTH])[0]
+                c = (<lanes*>&self.norm.c[cb * each + v * LANE_WIDTH])[0]
+                mean = (<lanes*>&self.norm.mean[cb * each + v * LANE_WIDTH])[0]
+            for k in range((last - first) * pixel // each):
+                dz = (<const lanes*>(self.dout.at.data + at))[0]
+                if self.relu:
+                    dz = lanes_where_positive((<const lanes*>(self.out.at.data + at))[0], dz)
+                if self.norm is not None:
+                    dz = dz * a - ((<const lanes*>(self.x.at.data + at))[0] - mean) * b - c
+                (<lanes*>(self.dx.at.data + at))[0] = dz
+                at += each
+
+    cdef void scatter(
+        self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q, Py_ssize_t top, Py_ssize_t left
+    ) noexcept nogil:
+        """One pixel of dout to the pixels of its window, whose first pixel is (top, left)."""
+        cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, row = self.dx.at.w * pixel, k, i, j, at
+        cdef Py_ssize_t i0 = max(top, 0), i1 = min(top + self.window.kernel_h, self.dx.at.h)
+        cdef Py_ssize_t j0 = max(left, 0), j1 = min(left + self.window.kernel_w, self.dx.at.w)
+        cdef Py_ssize_t source = block_at(&self.dout.at, block, cb) - self.dout.at.data + (p * self.dout.at.w + q) * pixel
+        cdef Py_ssize_t target = block_at(&self.dx.at, block, cb) - self.dx.at.data + i0 * row + j0 * pixel
+        cdef lanes dz, value
+        cdef lane_flags index
+        cdef int number
+        for k in range(pixel // LANE_WIDTH):
+            dz = (<const lanes*>(self.dout.at.data + source))[0]
+            if self.relu:
+                dz = lanes_where_positive((<const lanes*>(self.out.at.data + source))[0], dz)
+            index = lanes_get_index(&self.index[source])
+            number = 0
+            for i in range(i1 - i0):
+                at = target + i * row
+                for j in range(j1 - j0):
+                    value = lanes_at(index, number, dz)
+                    if self.norm is not None:
+                        value = self.normed(value, cb * each + k * LANE_WIDTH % each, at)
+                    elif not self.apart:
+                        value = value + (<lanes*>(self.dx.at.data + at))[0]
+                    (<lanes*>(self.dx.at.data + at))[0] = value
+                    number += 1
+                    at += pixel
+            source += LANE_WIDTH
+            target += LANE_WIDTH
+
+    cdef void untouched(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+        cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, k
+        cdef Py_ssize_t at = block_at(&self.dx.at, block, cb) - self.dx.at.data + (i * self.dx.at.w + j) * pixel
+        cdef lanes value = lanes_all(0)
+        for k in range(pixel // LANE_WIDTH):
+            if self.norm is not None:
+                value = self.normed(lanes_all(0), cb * each + k * LANE_WIDTH % each, at)
+            (<lanes*>(self.dx.at.data + at))[0] = value
+            at += LANE_WIDTH
+
+    cdef inline lanes normed(self, lanes dz, Py_ssize_t channel, Py_ssize_t at) noexcept nogil:
+        return (
+            dz * (<lanes*>&self.norm.a[channel])[0]
+            - ((<const lanes*>(self.x.at.data + at))[0] - (<lanes*>&self.norm.mean[channel])[0])
+            * (<lanes*>&self.norm.b[channel])[0] - (<lanes*>&self.norm.c[channel])[0]
+        )
+
+
+cdef class Activation(Step):
+    """out = f(x), or with a dout (as x is) dx = dout · f′(x) in `out`; `function` and the slope as activation_forward's."""
+    cdef float[::1] x, dout, out
+    cdef int function
+    cdef float negative_slope
+
+    def __init__(self, int function, Blocks x, Blocks dout, Blocks out, float negative_slope):
+        self.function, self.negative_slope, self.x, self.out = function, negative_slope, x.flat, out.flat
+        self.dout = None if dout is None else dout.flat
+        if x.shape != out.shape or (dout is not None and dout.shape != x.shape):
+            raise ValueError("Activation: arrays of different shapes")
+        self.worth_threads = x.size > 20_000
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t block
+        for block in prange(blocks(self.x.shape[0], ACTIVATION_BLOCK), schedule="static", num_threads=n_threads):
+            if self.dout is None:
+                activate_block[float](self.function, self.x, self.out, self.negative_slope, block)
+            else:
+                activate_backward_block[float](
+                    self.function, self.dout, self.x, self.out, self.negative_slope, block)
+
+
+cdef class Combine(Step):
+    """out = x + y, or x · y where `product`; out may be one of them."""
+    cdef float[::1] x, y, out
+    cdef bint product
+
+    def __init__(self, Blocks x, Blocks y, Blocks out, bint product):
+        self.x, self.y, self.out, self.product = x.flat, y.flat, out.flat, product
+        if not x.shape == y.shape == out.shape:
+            raise ValueError("Combine: arrays of different shapes")
+        self.worth_threads = x.size > 20_000
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t block
+        for block in prange(blocks(self.x.shape[0], UPDATE_BLOCK), schedule="static", num_threads=n_threads):
+            self.block(block)
+
+    cdef void block(self, Py_ssize_t block) noexcept nogil:
+        cdef Py_ssize_t i, start = block * UPDATE_BLOCK, stop = min(start + UPDATE_BLOCK, self.x.shape[0])
+        if self.product:
+            for i in range(start, stop):
+                self.out[i] = self.x[i] * self.y[i]
+        else:
+            for i in range(start, stop):
+                self.out[i] = self.x[i] + self.y[i]

@@ -1,0 +1,201 @@
+/* Register tiles of the blocked layout (blocked.pxi), for float.
+ *
+ * gather: out[row, :] = start + Σ_terms Σ_k x[row, k] · w[k, :]   (convolution and fully-connected, forward and input)
+ * outer:  out[row, :] (+)= Σ_runs Σ_k x[k, row] · dy[k, :]        (their weight gradients)
+ *
+ * A row of `out`, `w` and `dy` is one channel block: LANES = 16 or 8 floats, whole vectors of the instruction set. As many
+ * rows are taken at a time as leave the accumulators, the vectors of w or dy and a broadcast in registers: bounds are
+ * compile-time constants, and every loop over them is unrolled. Each element of `out` is one chain of multiply-adds in
+ * the order of the terms, however rows are grouped, so that grouping never changes a result.
+ */
+#ifndef PYNN_BLOCKS_H
+#define PYNN_BLOCKS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* k consecutive rows of packed weights at w (floats), and where their x begins, in units of `pixel` floats. */
+typedef struct {
+    int32_t x, w, k;
+} pynn_term;
+
+/* k rows of dy, and where the x that goes with them begins; in floats. */
+typedef struct {
+    ptrdiff_t x, dy, k;
+} pynn_run;
+
+/* What a tile of gather starts from, and what becomes of it; a set of flags. */
+enum { FROM_BIAS = 1, FROM_OUT = 2, WITH_RELU = 4 };
+
+#if defined(__GNUC__) || defined(__clang__)
+
+#define PYNN_INLINE static inline __attribute__((always_inline))
+#define PYNN_UNROLL _Pragma("GCC unroll 16")
+#if defined(__AVX512F__)
+#define PYNN_WIDE 64
+enum { GATHER_MOST_16 = 12, GATHER_MOST_8 = 12, OUTER_MOST_16 = 8, OUTER_MOST_8 = 9 };
+#elif defined(__AVX__)
+#define PYNN_WIDE 32
+enum { GATHER_MOST_16 = 6, GATHER_MOST_8 = 12, OUTER_MOST_16 = 6, OUTER_MOST_8 = 9 };
+#else
+#define PYNN_WIDE 16
+enum { GATHER_MOST_16 = 3, GATHER_MOST_8 = 6, OUTER_MOST_16 = 3, OUTER_MOST_8 = 6 };
+#endif
+typedef float vec16 __attribute__((vector_size(PYNN_WIDE), aligned(4), may_alias));
+typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), aligned(4), may_alias));
+
+/* Hides a pointer's value: GCC would otherwise join the scalar loads of neighbouring steps and run out of registers. */
+#define PYNN_OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
+/* max(x, 0), NaN staying NaN. */
+#define PYNN_RELU(VEC, x) ((VEC)(~((x) < 0) & (__typeof__((x) < 0))(x)))
+
+#define PYNN_START(VEC, LANES, INIT)                                                                                 \
+    enum { V = LANES * 4 / sizeof(VEC), L = sizeof(VEC) / 4 };                                                       \
+    VEC acc[12][V];                                                                                                  \
+    PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] = INIT;
+
+/* ROW: floats between the rows of x; 0: x_rows has their offsets. STEP: floats between the k of a term. */
+#define PYNN_GATHER(VEC, LANES)                                                                                      \
+    PYNN_INLINE void gather_##LANES(const int R, const ptrdiff_t ROW, const ptrdiff_t STEP, const float *x,          \
+                                    const ptrdiff_t *x_rows, ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n,   \
+                                    const float *w, const float *bias, int flags, float *out) {                      \
+        PYNN_START(VEC, LANES,                                                                                       \
+                   flags & FROM_OUT    ? *(const VEC *)(out + i * LANES + j * L)                                     \
+                   : flags & FROM_BIAS ? *(const VEC *)(bias + j * L)                                                \
+                                       : (VEC){0})                                                                   \
+        const float *rows[12];                                                                                       \
+        if (ROW == 0) PYNN_UNROLL for (int i = 0; i < R; ++i) rows[i] = x + x_rows[i];                               \
+        for (const pynn_term *t = terms; t < terms + n; ++t) {                                                       \
+            const float *b = w + t->w, *a = x + t->x * pixel;                                                        \
+            ptrdiff_t at = t->x * pixel, k = t->k;                                                                   \
+            for (; STEP == 1 && k >= 8; k -= 8, b += 8 * LANES, a += 8, at += 8)                                     \
+                PYNN_UNROLL for (int q = 0; q < 8; ++q) PYNN_GATHER_STEP(VEC, LANES, q)                              \
+            for (; (STEP != 1 || ROW == 0) && k > 0; --k, b += LANES, a += STEP, at += STEP)                         \
+                PYNN_GATHER_STEP(VEC, LANES, 0)                                                                      \
+        }                                                                                                            \
+        PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j) {                            \
+            if (flags & WITH_RELU) acc[i][j] = PYNN_RELU(VEC, acc[i][j]);                                            \
+            *(VEC *)(out + i * LANES + j * L) = acc[i][j];                                                           \
+        }                                                                                                            \
+    }
+#define PYNN_GATHER_STEP(VEC, LANES, Q)                                                                              \
+    {                                                                                                                \
+        VEC columns[V];                                                                                              \
+        if (ROW != 0) PYNN_OPAQUE(a);                                                                                \
+        PYNN_UNROLL for (int j = 0; j < V; ++j) columns[j] = *(const VEC *)(b + (Q) * LANES + j * L);                \
+        PYNN_UNROLL for (int i = 0; i < R; ++i) {                                                                    \
+            const float value = ROW != 0 ? a[i * ROW + (Q)] : rows[i][at + (Q)];                                     \
+            PYNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] += value * columns[j];                                 \
+        }                                                                                                            \
+    }
+
+/* ROW and STEP: floats between the rows and between the k of x. out_row: floats between the rows of out. */
+#define PYNN_OUTER(VEC, LANES)                                                                                       \
+    PYNN_INLINE void outer_##LANES(const int R, const ptrdiff_t ROW, const ptrdiff_t STEP, const float *x,           \
+                                   const float *dy, const pynn_run *runs, ptrdiff_t n, int flags, float *out,        \
+                                   ptrdiff_t out_row) {                                                              \
+        PYNN_START(VEC, LANES, flags & FROM_OUT ? *(const VEC *)(out + i * out_row + j * L) : (VEC){0})              \
+        for (const pynn_run *run = runs; run < runs + n; ++run) {                                                    \
+            const float *a = x + run->x, *b = dy + run->dy;                                                          \
+            for (ptrdiff_t k = run->k; k > 0; --k, a += STEP, b += LANES) {                                          \
+                VEC columns[V];                                                                                      \
+                PYNN_OPAQUE(a);                                                                                      \
+                PYNN_UNROLL for (int j = 0; j < V; ++j) columns[j] = *(const VEC *)(b + j * L);                      \
+                PYNN_UNROLL for (int i = 0; i < R; ++i) {                                                            \
+                    const float value = a[i * ROW];                                                                  \
+                    PYNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] += value * columns[j];                         \
+                }                                                                                                    \
+            }                                                                                                        \
+        }                                                                                                            \
+        PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j)                              \
+            *(VEC *)(out + i * out_row + j * L) = acc[i][j];                                                         \
+    }
+
+PYNN_GATHER(vec16, 16)
+PYNN_GATHER(vec8, 8)
+PYNN_OUTER(vec16, 16)
+PYNN_OUTER(vec8, 8)
+
+/* Any number of rows up to ROWS_AT_ONCE, in the largest tiles that fit the registers, of nearly equal height. */
+#define PYNN_GATHER_ROWS(NAME, LANES, ROW, STEP)                                                                     \
+    static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, ptrdiff_t pixel, const pynn_term *terms,     \
+                     ptrdiff_t n, const float *w, const float *bias, int flags, float *out) {                        \
+        for (int tiles = (rows + GATHER_MOST_##LANES - 1) / GATHER_MOST_##LANES; tiles > 0; --tiles) {               \
+            const int height = (rows + tiles - 1) / tiles;                                                           \
+            switch (height) { PYNN_HEIGHTS(PYNN_GATHER_CASE, LANES, ROW, STEP) }                                     \
+            x += height * ROW, out += height * LANES, rows -= height;                                                \
+            if (ROW == 0) x_rows += height;                                                                          \
+        }                                                                                                            \
+    }
+#define PYNN_GATHER_CASE(R, LANES, ROW, STEP)                                                                        \
+    case R:                                                                                                          \
+        if (R <= GATHER_MOST_##LANES)                                                                                \
+            gather_##LANES(R, ROW, STEP, x, x_rows, pixel, terms, n, w, bias, flags, out);                           \
+        break;
+#define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
+    static void NAME(int rows, const float *x, const float *dy, const pynn_run *runs, ptrdiff_t n, int flags,        \
+                     float *out, ptrdiff_t out_row) {                                                                \
+        for (int tiles = (rows + OUTER_MOST_##LANES - 1) / OUTER_MOST_##LANES; tiles > 0; --tiles) {                 \
+            const int height = (rows + tiles - 1) / tiles;                                                           \
+            switch (height) { PYNN_HEIGHTS(PYNN_OUTER_CASE, LANES, ROW, STEP) }                                      \
+            x += height * ROW, out += height * out_row, rows -= height;                                              \
+        }                                                                                                            \
+    }
+#define PYNN_OUTER_CASE(R, LANES, ROW, STEP)                                                                         \
+    case R:                                                                                                          \
+        if (R <= OUTER_MOST_##LANES) outer_##LANES(R, ROW, STEP, x, dy, runs, n, flags, out, out_row);               \
+        break;
+#define PYNN_HEIGHTS(CASE, ...)                                                                                      \
+    CASE(1, __VA_ARGS__) CASE(2, __VA_ARGS__) CASE(3, __VA_ARGS__) CASE(4, __VA_ARGS__)                              \
+    CASE(5, __VA_ARGS__) CASE(6, __VA_ARGS__) CASE(7, __VA_ARGS__) CASE(8, __VA_ARGS__)                              \
+    CASE(9, __VA_ARGS__) CASE(10, __VA_ARGS__) CASE(11, __VA_ARGS__) CASE(12, __VA_ARGS__)
+
+#else /* a compiler without vector extensions */
+
+#define PYNN_GATHER_ROWS(NAME, LANES, ROW, STEP)                                                                     \
+    static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, ptrdiff_t pixel, const pynn_term *terms,     \
+                     ptrdiff_t n, const float *w, const float *bias, int flags, float *out) {                        \
+        for (int i = 0; i < rows; ++i, out += LANES) {                                                               \
+            float acc[LANES];                                                                                        \
+            for (int j = 0; j < LANES; ++j) acc[j] = flags & FROM_OUT ? out[j] : flags & FROM_BIAS ? bias[j] : 0;    \
+            for (const pynn_term *t = terms; t < terms + n; ++t) {                                                   \
+                const float *a = x + t->x * pixel + (ROW != 0 ? i * ROW : x_rows[i]), *b = w + t->w;                 \
+                for (ptrdiff_t k = 0; k < t->k; ++k)                                                                 \
+                    for (int j = 0; j < LANES; ++j) acc[j] += a[k * STEP] * b[k * LANES + j];                        \
+            }                                                                                                        \
+            for (int j = 0; j < LANES; ++j) out[j] = flags & WITH_RELU && acc[j] < 0 ? 0 : acc[j];                   \
+        }                                                                                                            \
+    }
+#define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
+    static void NAME(int rows, const float *x, const float *dy, const pynn_run *runs, ptrdiff_t n, int flags,        \
+                     float *out, ptrdiff_t out_row) {                                                                \
+        for (int i = 0; i < rows; ++i, out += out_row) {                                                             \
+            float acc[LANES];                                                                                        \
+            for (int j = 0; j < LANES; ++j) acc[j] = flags & FROM_OUT ? out[j] : 0;                                  \
+            for (const pynn_run *run = runs; run < runs + n; ++run)                                                  \
+                for (ptrdiff_t k = 0; k < run->k; ++k)                                                               \
+                    for (int j = 0; j < LANES; ++j)                                                                  \
+                        acc[j] += x[run->x + k * STEP + i * ROW] * dy[run->dy + k * LANES + j];                      \
+            for (int j = 0; j < LANES; ++j) out[j] = acc[j];                                                         \
+        }                                                                                                            \
+    }
+
+#endif
+
+/* Blocked images have rows (images) of one channel block; images of few channels have twelve images innermost. */
+PYNN_GATHER_ROWS(gather_16_blocked_16, 16, 16, 1)
+PYNN_GATHER_ROWS(gather_16_blocked_8, 16, 8, 1)
+PYNN_GATHER_ROWS(gather_16_listed, 16, 0, 1)
+PYNN_GATHER_ROWS(gather_16_image, 16, 1, 12)
+PYNN_GATHER_ROWS(gather_8_blocked_16, 8, 16, 1)
+PYNN_GATHER_ROWS(gather_8_blocked_8, 8, 8, 1)
+PYNN_GATHER_ROWS(gather_8_image, 8, 1, 12)
+PYNN_OUTER_ROWS(outer_16_blocked_16, 16, 1, 16)
+PYNN_OUTER_ROWS(outer_16_blocked_8, 16, 1, 8)
+PYNN_OUTER_ROWS(outer_16_image, 16, 12, 1)
+PYNN_OUTER_ROWS(outer_8_blocked_16, 8, 1, 16)
+PYNN_OUTER_ROWS(outer_8_blocked_8, 8, 1, 8)
+PYNN_OUTER_ROWS(outer_8_image, 8, 12, 1)
+
+#endif

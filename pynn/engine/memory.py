@@ -1,0 +1,56 @@
+"""Owns the memory of a plan: buffers that are taken while it is built, given back after their last use, reused."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["Arena"]
+
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+class Arena:
+    """Aligned float32 arrays, each the start of a block that is kept for the next taker."""
+
+    def __init__(self) -> None:
+        self.free: list[np.ndarray] = []
+        self.used: dict[int, np.ndarray] = {}  # blocks by their address
+
+    def take(self, count: int) -> np.ndarray:
+        """An array of `count` floats with arbitrary, finite content."""
+        fitting = [i for i, block in enumerate(self.free) if count <= block.size <= 2 * count + 4096]
+        if fitting:
+            block = self.free.pop(min(fitting, key=lambda i: self.free[i].size))
+        else:
+            raw = np.zeros(count * 4 + _ALIGNMENT, np.uint8)
+            start = -raw.ctypes.data % _ALIGNMENT
+            block = raw[start : start + count * 4].view(np.float32)
+        self.used[block.ctypes.data] = block
+        return block[:count]
+
+    def give_back(self, array: np.ndarray) -> None:
+        """Lets the next taker have the block of `array`."""
+        self.free.append(self.used.pop(array.ctypes.data))
+
+    def borrow(self) -> Loan:
+        """Takes for steps that need memory while they run only: `with arena.borrow() as new: …`."""
+        return Loan(self)
+
+
+class Loan:
+    """Memory that returns to its arena at the end of a `with`."""
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.taken: list[np.ndarray] = []
+
+    def __enter__(self):
+        return self.new
+
+    def new(self, count: int) -> np.ndarray:
+        self.taken.append(self.arena.take(count))
+        return self.taken[-1]
+
+    def __exit__(self, *_):
+        for array in self.taken:
+            self.arena.give_back(array)

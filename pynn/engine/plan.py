@@ -1,0 +1,152 @@
+"""Owns what training and inference plans share: which nodes are joined, and where values lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cnn_ext import blocked
+from pynn.engine.graph import Node
+from pynn.engine.memory import Arena
+
+__all__ = ["POINT", "Group", "Step", "Value", "group", "input_value", "new_value", "weights_of", "window_of"]
+
+POINT = blocked.POINT
+FEW_CHANNELS = 4  # of an input that its convolution takes as an Image
+
+Step = Callable[[int], None]
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes that become one operation: a product with its relu, or batch norm – relu – max-pool, or one node.
+
+    `norm`, `relu` and `pool` are the nodes that are in it, or None.
+    """
+
+    nodes: list[Node]
+    norm: Node | None = None
+    relu: Node | None = None
+    pool: Node | None = None
+
+    @property
+    def first(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def last(self) -> Node:
+        return self.nodes[-1]
+
+    @property
+    def is_product(self) -> bool:
+        return self.first.kind in {"convolution", "linear"}
+
+    @property
+    def is_unit(self) -> bool:
+        return self.first.kind in {"batch_norm", "relu", "max_pool"}
+
+    @property
+    def source(self) -> Node:
+        """The node that it reads."""
+        return self.first.inputs[0]
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        return self.pool.options["window"] if self.pool else POINT
+
+
+@dataclass(eq=False)
+class Value:
+    """What a node gives. `at` is Blocks, or an Image for the input; `shape` is the layers', with the batch."""
+
+    at: Any
+    shape: tuple[int, ...]
+    array: np.ndarray
+    extras: dict = field(default_factory=dict)  # what the backward pass of its group needs
+
+    def pack(self, x: np.ndarray) -> None:
+        blocked.pack(x.reshape(self.at.shape), self.at)
+
+    def unpack(self, out: np.ndarray) -> None:
+        """Into `out`, contiguous and of `shape`."""
+        blocked.unpack(self.at, out.reshape(self.at.shape))
+
+
+_UNIT = {"batch_norm": "norm", "relu": "relu", "max_pool": "pool"}  # kinds in the order that they are joined in
+_UNIT_ORDER = list(_UNIT)
+
+
+def group(nodes: list[Node], *, training: bool) -> list[Group]:
+    """`nodes` but the input and flattens, joined where one pass over memory can serve for several."""
+    groups: list[Group] = []
+    done: set[Node] = set()
+    for node in nodes[1:]:
+        if node in done or node.kind == "flatten":
+            continue
+        made = Group([node])
+        if made.is_product:
+            norm = _only_user(node)
+            if not training and norm is not None and norm.kind == "batch_norm":  # it is folded into the weights
+                made.nodes.append(norm)
+                made.norm = norm
+            relu = _only_user(made.last)
+            if relu is not None and relu.kind == "relu" and getattr(_only_user(relu), "kind", "") != "max_pool":
+                made.nodes.append(relu)
+                made.relu = relu
+        elif made.is_unit:
+            setattr(made, _UNIT[node.kind], node)
+            while (following := _only_user(made.last)) is not None and _joins(made, following, training):
+                made.nodes.append(following)
+                setattr(made, _UNIT[following.kind], following)
+        groups.append(made)
+        done.update(made.nodes)
+    return groups
+
+
+def _only_user(node: Node) -> Node | None:
+    return node.users[0] if len(node.users) == 1 else None
+
+
+def _joins(made: Group, node: Node, training: bool) -> bool:
+    """Whether `node` can be the next of a unit; going back through a norm, a pixel's windows must not overlap."""
+    if node.kind not in _UNIT or _UNIT_ORDER.index(node.kind) <= _UNIT_ORDER.index(made.last.kind):
+        return False
+    if node.kind != "max_pool" or not (training and made.norm):
+        return True
+    kernel_h, kernel_w, stride_h, stride_w, *padding = node.options["window"]
+    return kernel_h <= stride_h and kernel_w <= stride_w and not any(padding)
+
+
+def input_value(node: Node, n: int, arena: Arena) -> Value:
+    """The input's place: an Image where it has few channels and convolutions alone read it, all padded alike."""
+    shape = (n, *node.image)
+    paddings = {user.options["padding"] for user in node.users if user.kind == "convolution"}
+    others = any(user.kind != "convolution" for user in node.users)
+    if shape[1] <= FEW_CHANNELS and len(paddings) == 1 and not others:
+        (padding,) = paddings
+        array = arena.take(blocked.image_size(shape, padding))
+        return Value(blocked.Image(array, shape, padding), (n, *node.shape), array)
+    return new_value(node, n, arena)
+
+
+def new_value(node: Node, n: int, arena: Arena) -> Value:
+    """Blocks for what `node` gives, or for its gradient."""
+    shape = (n, *node.image)
+    lanes = blocked.lanes_for(shape[1])
+    array = arena.take(blocked.blocks_size(shape, lanes))
+    return Value(blocked.Blocks(array, shape, lanes), (n, *node.shape), array)
+
+
+def weights_of(product: Node, array: np.ndarray) -> blocked.Weights:
+    """`array`, the weight of a product's layer or its gradient, as the kernels read and write it."""
+    if product.kind == "convolution":
+        return blocked.convolution_weights(array)
+    return blocked.linear_weights(array, product.inputs[0].image)
+
+
+def window_of(product: Node) -> dict:
+    """Stride, padding and dilation of a product."""
+    return product.options or {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
