@@ -23,7 +23,8 @@ class Optimizer(ABC):
 
     params : Parameters, or groups `{"params": […], "lr": …, "weight_decay": …}`, of which `lr` and `weight_decay`
     may be left out and are then the constructor's. `groups` holds them as such dicts; a changed value counts from
-    the next step on. Raises ValueError or TypeError where a value, a group or a parameter does not fit.
+    the next step on. Parameters keep their values but move: their `data` and `grad` become parts of two arrays for
+    each group, and stay there. Raises ValueError or TypeError where a value, a group or a parameter does not fit.
     """
 
     slots: tuple[str, ...] = ()  # names of the arrays kept for each parameter, each like the parameter
@@ -37,17 +38,17 @@ class Optimizer(ABC):
         self.groups = self._groups(list(params), {"lr": lr, "weight_decay": weight_decay})
         self.parameters = [parameter for group in self.groups for parameter in group["params"]]
         self.steps = 0  # taken so far
-        self._state = [{slot: np.zeros_like(p.data) for slot in self.slots} for p in self.parameters]
+        self._flats = [list(_flats(group["params"], self.slots)) for group in self.groups]
 
     def step(self, lr_factor: float = 1.0) -> None:
         """Changes every parameter in place by its gradient, with `lr_factor` (≥ 0) times its group's lr."""
         lr_factor = self._require("lr_factor", lr_factor)
         self.steps += 1
-        states = iter(self._state)
-        for group in self.groups:
+        for group, flats in zip(self.groups, self._flats, strict=True):
             lr, weight_decay = float(group["lr"]) * lr_factor, float(group["weight_decay"])
-            for parameter in group["params"]:
-                self._update(parameter.data, parameter.grad, next(states), lr, weight_decay)
+            for flat in flats:
+                flat.adopt()
+                self._update(flat.data, flat.grad, flat.state, lr, weight_decay)
 
     @abstractmethod
     def _update(self, param: np.ndarray, grad: np.ndarray, state: dict, lr: float, weight_decay: float) -> None:
@@ -93,7 +94,8 @@ class Optimizer(ABC):
             array[...] = given[name]
 
     def _named_state(self):
-        return ((i, slot, array) for i, state in enumerate(self._state) for slot, array in state.items())
+        states = {id(p): state for flats in self._flats for flat in flats for p, state in flat.states()}
+        return ((i, slot, array) for i, p in enumerate(self.parameters) for slot, array in states[id(p)].items())
 
     # -- checks -----------------------------------------------------------------------------------------------
 
@@ -150,6 +152,53 @@ class Optimizer(ABC):
     @property
     def _name(self) -> str:
         return f"[{type(self).__name__}]"
+
+
+class _Flat:
+    """Parameters of one dtype, their gradients and the optimizer's state, each in one flat array.
+
+    One kernel call then updates them all. `Parameter.data` and `Parameter.grad` become views of `data` and `grad`.
+    """
+
+    def __init__(self, parameters: list[Parameter], slots: tuple[str, ...]):
+        self.parameters = parameters
+        self.data, self.grad = (np.concatenate([a.ravel() for a in arrays]) for arrays in self._arrays())
+        self.state = {slot: np.zeros_like(self.data) for slot in slots}
+        self._views: list[tuple[np.ndarray, np.ndarray]] = []
+        for parameter, data, grad in zip(parameters, self._cut(self.data), self._cut(self.grad), strict=True):
+            parameter.data, parameter.grad = data, grad
+            self._views.append((data, grad))
+
+    def _arrays(self):
+        return [p.data for p in self.parameters], [p.grad for p in self.parameters]
+
+    def _cut(self, flat: np.ndarray) -> list[np.ndarray]:
+        """The parts of `flat` that belong to the parameters, in their shapes."""
+        ends = np.cumsum([p.size for p in self.parameters])
+        return [part.reshape(p.shape) for part, p in zip(np.split(flat, ends[:-1]), self.parameters, strict=True)]
+
+    def states(self):
+        """(parameter, its part of the state by slot)."""
+        cut = {slot: self._cut(flat) for slot, flat in self.state.items()}
+        return ((p, {slot: parts[i] for slot, parts in cut.items()}) for i, p in enumerate(self.parameters))
+
+    def adopt(self) -> None:
+        """Takes in arrays that somebody has put in the place of the views. Raises ValueError for another shape."""
+        for parameter, (data, grad) in zip(self.parameters, self._views, strict=True):
+            if parameter.data is not data or parameter.grad is not grad:
+                if parameter.data.shape != data.shape or parameter.grad.shape != data.shape:
+                    raise ValueError(
+                        f"{parameter!r} had shape {data.shape} when the optimizer was made: make a new one"
+                    )
+                data[...], grad[...] = parameter.data, parameter.grad
+                parameter.data, parameter.grad = data, grad
+
+
+def _flats(parameters: list[Parameter], slots: tuple[str, ...]):
+    """The parameters of a group, a _Flat for each dtype."""
+    for dtype in (np.float32, np.float64):
+        if alike := [p for p in parameters if p.data.dtype == dtype]:
+            yield _Flat(alike, slots)
 
 
 class SGD(Optimizer):

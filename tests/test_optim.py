@@ -77,8 +77,8 @@ def test_adamw_decays_by_default_and_adam_does_not():
 def test_parameters_change_in_place_and_gradients_stay(kind, options):
     rng = np.random.default_rng(0)
     params = parameters(rng, np.float32)
-    arrays = [parameter.data for parameter in params]
     optimizer = kind(params, **options)
+    arrays = [parameter.data for parameter in params]
     set_gradients(params, rng)
     before = [(parameter.data.copy(), parameter.grad.copy()) for parameter in params]
     optimizer.step()
@@ -422,3 +422,25 @@ def test_lr_factor_that_does_not_fit_is_refused_before_anything_changes(lr_facto
         optimizer.step(lr_factor)
     assert optimizer.steps == 0
     assert (parameter.data == 1).all()
+
+
+@every_optimizer
+def test_arrays_put_in_place_of_parameters_are_taken_in(kind, options):
+    rng = np.random.default_rng(0)
+    params, twins = parameters(rng, np.float32), parameters(np.random.default_rng(0), np.float32)
+    optimizer, twin = kind(params, **options), kind(twins, **options)
+    for _ in range(2):
+        for parameter, other in zip(params, twins, strict=True):
+            parameter.data, parameter.grad = (
+                parameter.data + 1,
+                rng.normal(size=parameter.shape).astype(np.float32),
+            )
+            other.data += 1
+            other.grad[...] = parameter.grad
+        optimizer.step()
+        twin.step()
+        for parameter, other in zip(params, twins, strict=True):
+            assert np.array_equal(parameter.data, other.data)
+    params[0].data = np.zeros(7, np.float32)
+    with pytest.raises(ValueError, match=r"had shape .* when the optimizer was made: make a new one"):
+        optimizer.step()
