@@ -1,4 +1,6 @@
 # The kernels of one instruction set, as cnn_ext/kernels/ defines them: C-contiguous arrays of one real dtype.
+from typing import Any
+
 import numpy as np
 
 Array = np.ndarray
@@ -136,14 +138,22 @@ def adam_update(
 class Blocks:
     shape: tuple[int, int, int, int]
     lanes: int
+    batch: int
     channel_blocks: int
     size: int
-    flat: memoryview
-    def __init__(self, array: Array, shape: tuple[int, ...], lanes: int) -> None: ...
+    flat: Any
+    def __init__(self, array: Array, shape: tuple[int, ...], lanes: int, batch: int = ...) -> None: ...
 
 class Image:
     shape: tuple[int, int, int, int]
     size: int
+    def __init__(self, array: Array, shape: tuple[int, ...], padding: Pair) -> None: ...
+
+class Pixels:
+    shape: tuple[int, int, int, int]
+    padding: Pair
+    size: int
+    flat: Any
     def __init__(self, array: Array, shape: tuple[int, ...], padding: Pair) -> None: ...
 
 class Weights:
@@ -180,14 +190,32 @@ class Gather(Step):
     def __init__(
         self,
         x: Blocks | Image,
-        packed: Array,
+        weights: PackWeights,
+        pack: bool,
         bias: Array | None,
         out: Blocks,
         terms: Terms,
-        out_block: int,
         relu: bool,
         chunks: int,
         per_task: tuple[int, int, int],
+    ) -> None: ...
+
+class Pad(Step):
+    def __init__(self, x: Blocks, out: Array, padding: Pair) -> None: ...
+
+class GatherFew(Step):
+    def __init__(
+        self,
+        x: Array,
+        pixel: int,
+        x_rows: Array,
+        weights: PackWeights,
+        bias: Array | None,
+        out: Blocks,
+        terms: Array,
+        relu: bool,
+        chunks: int,
+        per_rows: int,
     ) -> None: ...
 
 class Outer(Step):
@@ -253,5 +281,6 @@ class Combine(Step):
 
 def pack_blocks(x: Array, out: Blocks, n_threads: int) -> None: ...
 def unpack_blocks(x: Blocks, out: Array, n_threads: int) -> None: ...
+def pack_pixels(x: Array, out: Pixels, n_threads: int) -> None: ...
 def pack_image(x: Array, out: Image, n_threads: int) -> None: ...
 def peak(steps: int, n_threads: int) -> int: ...

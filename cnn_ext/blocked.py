@@ -19,6 +19,7 @@ __all__ = [
     "Blocks",
     "Image",
     "Norm",
+    "Pixels",
     "Weights",
     "activation",
     "activation_gradient",
@@ -41,9 +42,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from cnn_ext._baseline import Blocks, Image, Norm, Weights
+    from cnn_ext._baseline import Blocks, Image, Norm, Pixels, Weights
 else:
-    Blocks, Image, Norm, Weights = kernels.Blocks, kernels.Image, kernels.Norm, kernels.Weights
+    Blocks, Image, Pixels = kernels.Blocks, kernels.Image, kernels.Pixels
+    Norm, Weights = kernels.Norm, kernels.Weights
 Step = Callable[[int], None]
 New = Callable[[int], np.ndarray]
 
@@ -53,8 +55,8 @@ _TASKS = 32  # pieces that a pass is cut into, at least, where it has as many
 
 
 def lanes_for(channels: int) -> int:
-    """Channels of a block."""
-    return 8 if channels <= 8 else 16
+    """Channels of a block: sixteen, or eight where that leaves fewer idle."""
+    return 8 if channels <= 8 or 16 < channels <= 24 else 16
 
 
 def blocks_size(shape: tuple[int, int, int, int], lanes: int) -> int:
@@ -154,43 +156,101 @@ def _terms(rows, columns, terms_of, out_lanes):
 # -- passes of convolution and of the fully-connected layer --------------------------------------------------
 
 
-def _gather(x, packed, bias, out: Blocks, terms, longest: int, out_block: int, relu: bool) -> Step:
-    _, _, height, width = out.shape
-    batch_blocks = -(-out.shape[0] // BATCH)
-    if height * width == 1:  # weights are read once: a task takes some of them for the whole batch
-        per_task = (max(1, min(4, out.channel_blocks // 8)), batch_blocks, 1)
+def _one_pixel(x, out: Blocks) -> bool:
+    """Whether every weight meets one pixel of each image, as in a fully-connected layer."""
+    return not isinstance(x, Image) and 1 in (out.shape[2] * out.shape[3], x.shape[2] * x.shape[3])
+
+
+def _gather(x, packing, pack: bool, bias, out: Blocks, terms, longest: int, relu: bool) -> Step:
+    n, _, height, _ = out.shape
+    if _one_pixel(x, out):  # weights are read once: a task takes some of them for the whole batch
+        per_task = (max(1, min(4, out.channel_blocks * height // 8)), 1, n)
     else:
-        per_task = (out.channel_blocks, 1, max(1, height * batch_blocks // _TASKS))
+        per_task = (out.channel_blocks, max(1, height * -(-n // BATCH) // _TASKS), 1)
     chunks = max(1, round(longest / _CHUNK))
-    return kernels.Gather(x, packed, bias, out, terms, out_block, relu, chunks, per_task)
+    return kernels.Gather(x, packing, pack, bias, out, terms, relu, chunks, per_task)
 
 
 def convolution(
-    x, weight: Weights, bias: np.ndarray | None, out: Blocks, *, stride, padding, dilation, relu: bool, new: New
-) -> list[Step]:
-    """out = relu(x ∗ weight + bias), each part as asked for; x : Blocks, or an Image padded by `padding`."""
+    x,
+    weight: Weights,
+    bias: np.ndarray | None,
+    out: Blocks,
+    *,
+    stride,
+    padding,
+    dilation,
+    relu: bool,
+    new: New,
+    keep: bool = False,
+) -> tuple[list[Step], list[Step]]:
+    """out = relu(x ∗ weight + bias), each part as asked for; x : Blocks, or an Image padded by `padding`.
+
+    Returns the steps that pack weight and bias, and those that compute. With `keep` the former need not be called
+    again while weight and bias stay as they are.
+    """
     f, c, *kernel = weight.shape
-    height, width = out.shape[2:]
-    lanes = out.lanes
-    image = isinstance(x, Image)
-    sizes = [s + 2 * p for s, p in zip(x.shape[2:], padding, strict=True)] if image else x.shape[2:]
-    rows, columns = (
-        _forward_taps(size, n, taps, s, 0 if image else p, d)
-        for size, n, taps, s, p, d in zip(sizes, (height, width), kernel, stride, padding, dilation, strict=True)
-    )
-    in_lanes = c if image else x.lanes
-    if image:
-        terms, longest = _image_terms(rows, columns, c, sizes[1], tuple(kernel), lanes)
-    else:
-        terms, longest = _block_terms(rows, columns, c, in_lanes, tuple(sizes), tuple(kernel), lanes)
-    out_block = -(-c // in_lanes) * in_lanes * kernel[0] * kernel[1] * lanes
-    packed = new(out.channel_blocks * out_block)
-    steps = [kernels.PackWeights(weight, packed, lanes, in_lanes, False)]
-    if bias is not None and f % lanes:
-        whole = new(out.channel_blocks * lanes)
-        steps.append(kernels.PackWeights(Weights(bias, (f, 1, 1, 1), (1, 1, 1, 1)), whole, lanes, 1, False))
+    few = isinstance(x, Pixels) or (keep and out.shape[0] < BATCH and x.shape[2] * x.shape[3] > 1)
+    direct = isinstance(x, Image | Pixels)  # the padding is there
+    packing = _packing(weight, out.lanes, c if direct else x.lanes, False, new)
+    packs: list[Step] = [packing]
+    if bias is not None and f % out.lanes:
+        whole = new(out.channel_blocks * out.lanes)
+        packs.append(kernels.PackWeights(Weights(bias, (f, 1, 1, 1), (1, 1, 1, 1)), whole, out.lanes, 1, False))
         bias = whole
-    return [*steps, _gather(x, packed, bias, out, terms, longest, out_block, relu)]
+    if few:
+        return packs, _few(x, packing, bias, out, c, kernel, stride, padding, dilation, relu, new)
+    if direct:
+        x_size, padding = [s + 2 * p for s, p in zip(x.shape[2:], padding, strict=True)], (0, 0)
+    else:
+        x_size = x.shape[2:]
+    rows, columns = map(_forward_taps, x_size, out.shape[2:], kernel, stride, padding, dilation)
+    if direct:
+        terms, longest = _image_terms(rows, columns, c, x_size[1], tuple(kernel), out.lanes)
+    else:
+        terms, longest = _block_terms(rows, columns, c, x.lanes, tuple(x_size), tuple(kernel), out.lanes)
+    one_pass = not keep and _one_pixel(x, out)  # weights are packed as they are used
+    return packs[1:] if one_pass else packs, [_gather(x, packing, one_pass, bias, out, terms, longest, relu)]
+
+
+def _few(
+    x, packing, bias, out: Blocks, c: int, kernel, stride, padding, dilation, relu: bool, new: New
+) -> list[Step]:
+    """A convolution of fewer images than a block has, of which the last step can be called again."""
+    n, _, out_h, out_w = out.shape
+    height, width = (s + 2 * p for s, p in zip(x.shape[2:], padding, strict=True))
+    taps = [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
+    p, q, image = np.ogrid[:out_h, :out_w, :n]
+    at = p * stride[0] * width + q * stride[1]
+    steps: list[Step] = []
+    if isinstance(x, Pixels):
+        if dilation[1] == 1:  # a row of taps is one run
+            taps = [(i, 0) for i in range(kernel[0])]
+        k = c * kernel[0] * kernel[1] // len(taps)
+        terms = [
+            (i * dilation[0] * width + j * dilation[1], (i * kernel[1] + j) * c * out.lanes, k) for i, j in taps
+        ]
+        source, pixel, x_rows = x.flat, c, (image * height * width + at) * c
+    else:
+        terms = [
+            (
+                (block * height + i * dilation[0]) * width + j * dilation[1],
+                ((block * kernel[0] + i) * kernel[1] + j) * x.lanes * out.lanes,
+                min(x.lanes, -(-(c - block * x.lanes) // 8) * 8),
+            )
+            for block in range(x.channel_blocks)
+            for i, j in taps
+        ]
+        source, pixel, x_rows = x.flat, n * x.lanes, (at * n + image) * x.lanes
+        if any(padding):
+            source = new(x.channel_blocks * height * width * pixel)
+            steps.append(kernels.Pad(x, source, padding))
+    longest = sum(k for _, _, k in terms) * out.lanes
+    x_rows = np.ascontiguousarray(x_rows.reshape(-1), np.intp)
+    per_rows = max(24, -(-len(x_rows) * out.channel_blocks // 8 // 6) * 6)
+    chunks = max(1, round(longest / _CHUNK))
+    table = np.array(terms, np.int32)
+    return [*steps, kernels.GatherFew(source, pixel, x_rows, packing, bias, out, table, relu, chunks, per_rows)]
 
 
 def input_gradient(
@@ -198,20 +258,19 @@ def input_gradient(
 ) -> list[Step]:
     """dx of `convolution`, all of it written."""
     f, _, *kernel = weight.shape
-    rows, columns = (
-        _backward_taps(size, n, taps, s, p, d)
-        for size, n, taps, s, p, d in zip(
-            dx.shape[2:], dout.shape[2:], kernel, stride, padding, dilation, strict=True
-        )
-    )
-    size = tuple(dout.shape[2:])
-    terms, longest = _block_terms(rows, columns, f, dout.lanes, size, tuple(kernel), dx.lanes)
-    out_block = dout.channel_blocks * dout.lanes * kernel[0] * kernel[1] * dx.lanes
-    packed = new(dx.channel_blocks * out_block)
-    return [
-        kernels.PackWeights(weight, packed, dx.lanes, dout.lanes, True),
-        _gather(dout, packed, None, dx, terms, longest, out_block, False),
-    ]
+    rows, columns = map(_backward_taps, dx.shape[2:], dout.shape[2:], kernel, stride, padding, dilation)
+    terms, longest = _block_terms(rows, columns, f, dout.lanes, dout.shape[2:], tuple(kernel), dx.lanes)
+    packing = _packing(weight, dx.lanes, dout.lanes, True, new)
+    one_pass = _one_pixel(dout, dx)
+    gather = _gather(dout, packing, one_pass, None, dx, terms, longest, False)
+    return [gather] if one_pass else [packing, gather]
+
+
+def _packing(weight: Weights, out_lanes: int, in_lanes: int, transposed: bool, new: New):
+    f, c, kh, kw = weight.shape
+    n_out, n_in = (c, f) if transposed else (f, c)
+    size = -(-n_out // out_lanes) * out_lanes * -(-n_in // in_lanes) * in_lanes * kh * kw
+    return kernels.PackWeights(weight, new(size), out_lanes, in_lanes, transposed)
 
 
 def weight_gradient(x, dout: Blocks, grad: Weights, *, stride, padding, dilation, new: New) -> Step:
@@ -295,9 +354,13 @@ def combine(x: Blocks, y: Blocks, out: Blocks, *, product: bool) -> Step:
 
 
 def pack(x: np.ndarray, out) -> None:
-    """x (N, C, H, W), contiguous float32, into Blocks or an Image."""
-    call = kernels.pack_image if isinstance(out, Image) else kernels.pack_blocks
-    call(x, out, threads_for(10 * x.size))
+    """x (N, C, H, W), contiguous float32, into Blocks, an Image or Pixels."""
+    packs: dict[type, Callable] = {
+        Blocks: kernels.pack_blocks,
+        Image: kernels.pack_image,
+        Pixels: kernels.pack_pixels,
+    }
+    packs[type(out)](x, out, threads_for(10 * x.size))
 
 
 def unpack(x: Blocks, out: np.ndarray) -> None:

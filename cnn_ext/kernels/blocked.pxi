@@ -1,8 +1,9 @@
 # The blocked layout, in which the engine keeps activations, and the steps that it is made of.
 #
 # Blocks hold x (N, C, H, W) as [N/12][C/L][H][W][12][L], L = 16 or 8 channels: at every pixel of a block of 12 images lies
-# a 12 × L matrix, an operand of a matrix product as it is. The last block of images holds only those there are; channels
-# past C are kept finite, and every weight that meets them is zero. An Image holds x of few channels, as the first layer
+# a 12 × L matrix, an operand of a matrix product as it is. The last block of images holds only those there are. Vectors
+# (N, D), which are images of one pixel, lie in one block of N. Channels past C are kept finite, and every weight that meets
+# them is zero. An Image holds x of few channels, as the first layer
 # takes it, as [N/12][H + 2·PH][W + 2·PW][C][12], with its zero padding.
 #
 # A Step is one kernel call with its arrays and sizes bound: step(n_threads) runs it, without allocating anything.
@@ -18,6 +19,10 @@ cdef extern from "blocks.h" nogil:
         FROM_OUT
         WITH_RELU
 
+cdef extern from "lanes.h" nogil:
+    void fetch(const float* x)
+    void transpose_8(const float* x, Py_ssize_t x_row, float* out, Py_ssize_t out_row)
+
 ctypedef void (*gather_rows)(
     int rows, const float* x, const Py_ssize_t* x_rows, Py_ssize_t pixel, const pynn_term* terms, Py_ssize_t n,
     const float* w, const float* bias, int flags, float* out) noexcept nogil
@@ -31,33 +36,34 @@ cdef enum:
 
 cdef struct Layout:  # of Blocks
     float* data
-    Py_ssize_t n, c, h, w, lanes, channel_blocks, batch_blocks
+    Py_ssize_t n, c, h, w, lanes, batch, channel_blocks, batch_blocks
 
 
 cdef inline int rows_of(const Layout* x, Py_ssize_t block) noexcept nogil:
     """Images in a block."""
-    return <int>min(<Py_ssize_t>BATCH, x.n - block * BATCH)
+    return <int>min(x.batch, x.n - block * x.batch)
 
 
 cdef inline float* block_at(const Layout* x, Py_ssize_t block, Py_ssize_t channel_block) noexcept nogil:
     """The first pixel of a block's channel block."""
-    return x.data + (block * BATCH * x.channel_blocks + channel_block * rows_of(x, block)) * x.lanes * x.h * x.w
+    return x.data + (block * x.batch * x.channel_blocks + channel_block * rows_of(x, block)) * x.lanes * x.h * x.w
 
 
 cdef class Blocks:
-    """(N, C, H, W) in blocks of `lanes` channels, over a flat array of at least `size` floats."""
+    """(N, C, H, W) in blocks of `lanes` channels and `batch` images, over a flat array of at least `size` floats."""
     cdef readonly tuple shape
-    cdef readonly Py_ssize_t lanes, channel_blocks, size
+    cdef readonly Py_ssize_t lanes, batch, channel_blocks, size
     cdef readonly float[::1] flat  # all values, in the layout's order
     cdef Layout at
 
-    def __init__(self, float[::1] array, tuple shape, Py_ssize_t lanes):
+    def __init__(self, float[::1] array, tuple shape, Py_ssize_t lanes, Py_ssize_t batch=BATCH):
         cdef Layout* x = &self.at
         x.n, x.c, x.h, x.w = shape
-        x.lanes, x.channel_blocks, x.batch_blocks = lanes, blocks(x.c, lanes), blocks(x.n, BATCH)
-        self.shape, self.lanes, self.channel_blocks = shape, lanes, x.channel_blocks
+        x.lanes, x.channel_blocks = lanes, blocks(x.c, lanes)
+        x.batch, x.batch_blocks = batch, blocks(x.n, batch)
+        self.shape, self.lanes, self.channel_blocks, self.batch = shape, lanes, x.channel_blocks, batch
         self.size = x.n * x.channel_blocks * lanes * x.h * x.w
-        if lanes not in (8, 16) or min(shape) < 1 or array.shape[0] < self.size:
+        if lanes not in (8, 16) or min(batch, *shape) < 1 or array.shape[0] < self.size:
             raise ValueError(f"Blocks: {array.shape[0]} floats do not hold {shape} in blocks of {lanes} channels")
         self.flat, x.data = array[:self.size], &array[0]
 
@@ -115,7 +121,7 @@ cdef void pack_block(const float* x, const Layout* out, Py_ssize_t task) noexcep
     if used < lanes:
         memset(target, 0, rows * lanes * pixels * sizeof(float))
     for image in range(rows):
-        source = x + ((block * BATCH + image) * out.c + first) * pixels
+        source = x + ((block * out.batch + image) * out.c + first) * pixels
         if pixels == 1:
             for lane in range(used):
                 target[image * lanes + lane] = source[lane]
@@ -143,7 +149,7 @@ cdef void unpack_block(const Layout* x, float* out, Py_ssize_t task) noexcept no
     cdef const float* source = block_at(x, block, cb)
     cdef float* target
     for image in range(rows):
-        target = out + ((block * BATCH + image) * x.c + first) * pixels
+        target = out + ((block * x.batch + image) * x.c + first) * pixels
         for lane in range(used):
             for pixel in range(pixels):
                 target[lane * pixels + pixel] = source[(pixel * rows + image) * lanes + lane]
@@ -213,51 +219,86 @@ cdef class Weights:
         self.shape, self.array, w.data = shape, array, &array[0]
 
 
+cdef struct Packing:  # what goes where; `out` and `in` are F and C, or C and F on the way back to the input
+    const float* data
+    Py_ssize_t n_out, n_in, of_out, of_in, of_i, of_j, kh, kw, out_lanes, in_lanes
+
+
+cdef void pack_tap(const Packing* w, Py_ssize_t out, Py_ssize_t block, Py_ssize_t tap, float* target) noexcept nogil:
+    """One tap of one (output block, input block) as [in_lanes][out_lanes], zeros past the channels there are."""
+    cdef Py_ssize_t outs = min(w.out_lanes, w.n_out - out * w.out_lanes)
+    cdef Py_ssize_t ins = min(w.in_lanes, w.n_in - block * w.in_lanes), o, k
+    cdef const float* source = w.data + out * w.out_lanes * w.of_out + block * w.in_lanes * w.of_in
+    source += tap // w.kw * w.of_i + tap % w.kw * w.of_j
+    if outs < w.out_lanes or ins < w.in_lanes:
+        memset(target, 0, w.in_lanes * w.out_lanes * sizeof(float))
+    if w.of_out == 1:
+        if outs == 16:  # constant counts: whole vectors
+            for k in range(ins):
+                memcpy(target + k * 16, source + k * w.of_in, 16 * sizeof(float))
+        else:
+            for k in range(ins):
+                memcpy(target + k * w.out_lanes, source + k * w.of_in, outs * sizeof(float))
+    elif w.of_in == 1 and outs % 8 == 0 and ins % 8 == 0:
+        for o in range(outs // 8):
+            for k in range(ins // 8):
+                transpose_8(source + o * 8 * w.of_out + k * 8, w.of_out, target + k * 8 * w.out_lanes + o * 8, w.out_lanes)
+    else:
+        for o in range(outs):
+            for k in range(ins):
+                target[k * w.out_lanes + o] = source[o * w.of_out + k * w.of_in]
+
+
 cdef class PackWeights(Step):
     """weight as [F/out_lanes][C/in_lanes][KH][KW][in_lanes][out_lanes], zeros past F and C; F and C swapped if
     `transposed`, for the pass that goes back to the input."""
     cdef Weights weight
-    cdef Py_ssize_t n_out, n_in, of_out, of_in, out_lanes, in_lanes
+    cdef Packing packing
     cdef float[::1] packed
+    cdef readonly Py_ssize_t out_block  # floats of one output block
 
     def __init__(self, Weights weight, float[::1] packed, Py_ssize_t out_lanes, Py_ssize_t in_lanes, bint transposed):
-        self.weight, self.packed, self.out_lanes, self.in_lanes = weight, packed, out_lanes, in_lanes
         cdef WeightLayout* w = &weight.at
-        self.n_out, self.n_in, self.of_out, self.of_in = w.f, w.c, w.of_f, w.of_c
+        cdef Packing* p = &self.packing
+        self.weight, self.packed = weight, packed
+        p.data, p.kh, p.kw, p.of_i, p.of_j = w.data, w.kh, w.kw, w.of_i, w.of_j
+        p.out_lanes, p.in_lanes = out_lanes, in_lanes
+        p.n_out, p.n_in, p.of_out, p.of_in = w.f, w.c, w.of_f, w.of_c
         if transposed:
-            self.n_out, self.n_in, self.of_out, self.of_in = w.c, w.f, w.of_c, w.of_f
-        size = blocks(self.n_out, out_lanes) * out_lanes * blocks(self.n_in, in_lanes) * in_lanes * w.kh * w.kw
+            p.n_out, p.n_in, p.of_out, p.of_in = w.c, w.f, w.of_c, w.of_f
+        self.out_block = blocks(p.n_in, in_lanes) * in_lanes * w.kh * w.kw * out_lanes
+        size = blocks(p.n_out, out_lanes) * self.out_block
         if packed.shape[0] < size:
             raise ValueError(f"PackWeights: {packed.shape[0]} floats do not hold {size}")
         self.worth_threads = size > 20_000
 
     cdef void run(self, int n_threads) noexcept nogil:
-        cdef Py_ssize_t task
+        cdef Py_ssize_t task, in_blocks = blocks(self.packing.n_in, self.packing.in_lanes)
         for task in prange(
-            blocks(self.n_out, self.out_lanes) * blocks(self.n_in, self.in_lanes), schedule="static",
-            num_threads=n_threads,
+            blocks(self.packing.n_out, self.packing.out_lanes) * in_blocks, schedule="static", num_threads=n_threads
         ):
-            self.pack(task)
+            self.pack_block(task // in_blocks, task % in_blocks)
 
-    cdef void pack(self, Py_ssize_t task) noexcept nogil:
-        cdef WeightLayout* w = &self.weight.at
-        cdef Py_ssize_t taps = w.kh * w.kw, lanes = self.out_lanes, in_blocks = blocks(self.n_in, self.in_lanes)
-        cdef Py_ssize_t first_out = task // in_blocks * lanes, first_in = task % in_blocks * self.in_lanes
-        cdef Py_ssize_t outs = min(lanes, self.n_out - first_out), ins = min(self.in_lanes, self.n_in - first_in)
-        cdef Py_ssize_t o, k, i, j, block = self.in_lanes * lanes
-        cdef float* target = &self.packed[0] + task * taps * block
-        cdef const float* source = w.data + first_out * self.of_out + first_in * self.of_in
-        if outs < lanes or ins < self.in_lanes:
-            memset(target, 0, taps * block * sizeof(float))
-        for i in range(w.kh):
-            for j in range(w.kw):
-                for k in range(ins):
-                    if self.of_out == 1:
-                        for o in range(outs):
-                            target[k * lanes + o] = source[k * self.of_in + o]
-                    else:
-                        for o in range(outs):
-                            target[k * lanes + o] = source[o * self.of_out + k * self.of_in]
-                target += block
-                source += w.of_j
-            source += w.of_i - w.kw * w.of_j
+    cdef void pack_block(self, Py_ssize_t out, Py_ssize_t block) noexcept nogil:
+        cdef Py_ssize_t tap, taps = self.packing.kh * self.packing.kw
+        for tap in range(taps):
+            self.pack_tap(out, block * taps + tap)
+
+    cdef void fetch_tap(self, Py_ssize_t out, Py_ssize_t tap) noexcept nogil:
+        """Asks for the memory that pack_tap will read: sixteen floats at the start of each of its rows."""
+        cdef Packing* w = &self.packing
+        cdef Py_ssize_t taps = w.kh * w.kw, k, row = w.of_in if w.of_out == 1 else w.of_out
+        cdef Py_ssize_t rows = min(w.in_lanes, w.n_in - tap // taps * w.in_lanes)
+        cdef const float* source = w.data + out * w.out_lanes * w.of_out + tap // taps * w.in_lanes * w.of_in
+        if w.of_out != 1:
+            rows = min(w.out_lanes, w.n_out - out * w.out_lanes)
+        for k in range(rows):
+            fetch(source + tap % taps // w.kw * w.of_i + tap % taps % w.kw * w.of_j + k * row)
+
+    cdef void pack_tap(self, Py_ssize_t out, Py_ssize_t tap) noexcept nogil:
+        """The tap numbered (block, kh, kw)."""
+        cdef Py_ssize_t taps = self.packing.kh * self.packing.kw
+        pack_tap(
+            &self.packing, out, tap // taps, tap % taps,
+            &self.packed[0] + out * self.out_block + tap * self.packing.in_lanes * self.packing.out_lanes,
+        )

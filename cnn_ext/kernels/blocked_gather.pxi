@@ -15,6 +15,9 @@ cdef extern from "blocks.h" nogil:
     gather_rows gather_8_blocked_8
     gather_rows gather_8_image
 
+cdef enum:
+    GROUP = 48  # images at a time, at most: eight tiles of six, between which what comes next is fetched
+
 
 cdef class Terms:
     """The lists of terms of all pixels: `terms` (T, 3) int32 of x, w and k, list l being first[l] … first[l + 1] − 1."""
@@ -33,87 +36,163 @@ cdef class Terms:
         self.most = max(first[i + 1] - first[i] for i in range(first.shape[0] - 1))
 
 
+cdef struct Range:
+    Py_ssize_t first, last
+
+
 cdef class Gather(Step):
     """out[p, q] = start + Σ x · w over the pixel's terms; ReLU where `relu`.
 
-    x : Blocks or Image. packed : as PackWeights makes it. bias : out's channels, whole blocks, or None.
-    chunks : pieces that the terms are taken in. per_task : output blocks, batch blocks and rows of a task.
+    x : Blocks or Image. weights : how they are packed, and where. pack : whether to pack them in the same go, for products
+    in which a weight meets one pixel of each image: x or out, or both, have one pixel. bias : out's channels, whole blocks,
+    or None. chunks : pieces that the terms are taken in. per_task : output blocks, rows and groups of images of a task; a
+    group is a block of x or of out, whichever is smaller, or a part of it.
     """
-    cdef Blocks out
-    cdef Blocks x_blocks
+    cdef Blocks out, x_blocks
     cdef Image x_image
-    cdef float[::1] packed, bias
+    cdef PackWeights weights
+    cdef float[::1] bias
     cdef Terms terms
-    cdef Py_ssize_t width, c, out_block, chunks, per_f, per_batch, per_rows, tasks_f, tasks_batch, tasks_rows
+    cdef Py_ssize_t width, c, chunks, group, groups, together
+    cdef Py_ssize_t per_f, per_rows, per_groups, tasks_f, tasks_rows, tasks_groups
+    cdef bint pack, one_pixel
     cdef int start, finish
     cdef gather_rows kernel
 
     def __init__(
-        self, x, float[::1] packed, float[::1] bias, Blocks out, Terms terms, Py_ssize_t out_block, bint relu,
-        Py_ssize_t chunks, tuple per_task,
+        self, x, PackWeights weights, bint pack, float[::1] bias, Blocks out, Terms terms, bint relu, Py_ssize_t chunks,
+        tuple per_task,
     ):
-        self.out, self.packed, self.bias, self.terms, self.out_block = out, packed, bias, terms, out_block
-        self.chunks = chunks
-        self.per_f, self.per_batch, self.per_rows = per_task
-        self.tasks_f = blocks(out.at.channel_blocks, self.per_f)
-        self.tasks_batch, self.tasks_rows = blocks(out.at.batch_blocks, self.per_batch), blocks(out.at.h, self.per_rows)
+        self.out, self.weights, self.pack, self.bias, self.terms, self.chunks = out, weights, pack, bias, terms, chunks
         self.start, self.finish = 0 if bias is None else FROM_BIAS, WITH_RELU if relu else 0
+        self.group = min(out.at.batch, <Py_ssize_t>GROUP)
         if isinstance(x, Image):
             self.x_image, self.width, self.c = x, (<Image>x).at.w, (<Image>x).at.c
             self.kernel = gather_16_image if out.lanes == 16 else gather_8_image
+            self.group = min(self.group, <Py_ssize_t>BATCH)
         else:
             self.x_blocks, self.width, self.c = x, (<Blocks>x).at.w, 1
+            self.group = min(self.group, self.x_blocks.at.batch)
+            self.one_pixel = out.at.h * out.at.w == 1 or self.x_blocks.at.h * self.x_blocks.at.w == 1
             if out.lanes == 16:
                 self.kernel = gather_16_blocked_16 if x.lanes == 16 else gather_16_blocked_8
             else:
                 self.kernel = gather_8_blocked_16 if x.lanes == 16 else gather_8_blocked_8
+        self.groups, self.together = blocks(out.at.n, self.group), GROUP // self.group
+        self.per_f, self.per_rows, self.per_groups = per_task
+        self.tasks_f, self.tasks_rows = blocks(out.at.channel_blocks, self.per_f), blocks(out.at.h, self.per_rows)
+        self.tasks_groups = blocks(self.groups, self.per_groups)
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("Gather: the bias does not fill out's blocks")
-        if packed.shape[0] < out.channel_blocks * out_block:
-            raise ValueError("Gather: the packed weights do not fill out's blocks")
+        if pack and not (self.one_pixel and self.tasks_groups == 1):
+            raise ValueError("Gather: weights that meet several pixels are packed beforehand")
         self.worth_threads = out.size * terms.most > 10_000
 
     cdef void run(self, int n_threads) noexcept nogil:
-        cdef Py_ssize_t task
-        for task in prange(
-            self.tasks_f * self.tasks_batch * self.tasks_rows, schedule="dynamic", num_threads=n_threads
-        ):
-            self.gather(
-                task // (self.tasks_batch * self.tasks_rows), task // self.tasks_rows % self.tasks_batch,
-                task % self.tasks_rows,
-            )
+        cdef Py_ssize_t task, tasks = self.tasks_f * self.tasks_groups * self.tasks_rows
+        for task in prange(tasks, schedule="dynamic", num_threads=n_threads):
+            self.task(task)
 
-    cdef void gather(self, Py_ssize_t task_f, Py_ssize_t task_batch, Py_ssize_t task_row) noexcept nogil:
+    cdef void task(self, Py_ssize_t task) noexcept nogil:
+        cdef Py_ssize_t row = task % self.tasks_rows * self.per_rows, p, q
+        cdef Py_ssize_t group = task // self.tasks_rows % self.tasks_groups * self.per_groups
+        cdef Py_ssize_t f = task // (self.tasks_rows * self.tasks_groups) * self.per_f
+        cdef Py_ssize_t last = min(row + self.per_rows, self.out.at.h)
+        if self.one_pixel:  # every pixel has weights of its own
+            for p in range(row, last):
+                for q in range(self.out.at.w):
+                    self.gather(f, group, p, p + 1, q, q + 1)
+        else:
+            self.gather(f, group, row, last, 0, self.out.at.w)
+
+    cdef void gather(
+        self, Py_ssize_t f_first, Py_ssize_t group_first, Py_ssize_t p_first, Py_ssize_t p_last, Py_ssize_t q_first,
+        Py_ssize_t q_last,
+    ) noexcept nogil:
+        """A task's output blocks and groups of images at pixels [p_first, p_last) × [q_first, q_last)."""
+        cdef Py_ssize_t f_last = min(f_first + self.per_f, self.out.at.channel_blocks), chunk, f, group, some
+        cdef Py_ssize_t group_last = min(group_first + self.per_groups, self.groups)
+        cdef Py_ssize_t slots = (f_last - f_first) * (group_last - group_first), slot
+        cdef Range ahead
+        for chunk in range(self.chunks):
+            slot = 0
+            if self.pack:
+                self.pack_chunk(chunk, f_first, f_last, p_first, q_first)
+                ahead = self.chunk_of(chunk + 1, p_first, q_first)
+            for some in range(blocks(group_last - group_first, self.together)):
+                for f in range(f_first, f_last):
+                    for group in range(
+                        group_first + some * self.together, min(group_first + (some + 1) * self.together, group_last)
+                    ):
+                        if self.pack:
+                            self.fetch(ahead, f_first, f_last, slot, slots)
+                            slot += 1
+                        self.pixels(chunk, f, group, p_first, p_last, q_first, q_last)
+
+    cdef void pixels(
+        self, Py_ssize_t chunk, Py_ssize_t f, Py_ssize_t group, Py_ssize_t p_first, Py_ssize_t p_last,
+        Py_ssize_t q_first, Py_ssize_t q_last,
+    ) noexcept nogil:
+        """One chunk of terms, output block and group of images."""
         cdef Layout* out = &self.out.at
         cdef const pynn_term* terms = <const pynn_term*>&self.terms.terms[0, 0]
-        cdef const float* x
-        cdef const float* bias = NULL
-        cdef Py_ssize_t chunk, f, block, p, q, which, first, count, begin, end, pixel
-        cdef Py_ssize_t f_end = min((task_f + 1) * self.per_f, out.channel_blocks)
-        cdef Py_ssize_t batch_end = min((task_batch + 1) * self.per_batch, out.batch_blocks)
-        cdef Py_ssize_t row_end = min((task_row + 1) * self.per_rows, out.h)
-        cdef int flags, rows
-        for chunk in range(self.chunks):
-            flags = (self.start if chunk == 0 else FROM_OUT) | (self.finish if chunk == self.chunks - 1 else 0)
-            for f in range(task_f * self.per_f, f_end):
-                if self.start:
-                    bias = &self.bias[0] + f * out.lanes
-                for block in range(task_batch * self.per_batch, batch_end):
-                    rows = rows_of(out, block)
-                    if self.x_image is not None:
-                        x, pixel = image_at(&self.x_image.at, block), BATCH * self.c
-                    else:
-                        x, pixel = block_at(&self.x_blocks.at, block, 0), rows * self.x_blocks.lanes
-                    for p in range(task_row * self.per_rows, row_end):
-                        for q in range(out.w):
-                            which = (
-                                self.terms.row_class[p] * self.terms.n_column_classes + self.terms.column_class[q])
-                            first = self.terms.first[which]
-                            count = self.terms.first[which + 1] - first
-                            begin, end = count * chunk // self.chunks, count * (chunk + 1) // self.chunks
-                            self.kernel(
-                                rows,
-                                x + (self.terms.row_first[p] * self.width + self.terms.column_first[q]) * pixel, NULL,
-                                pixel, terms + first + begin, end - begin, &self.packed[0] + f * self.out_block, bias,
-                                flags, block_at(out, block, f) + (p * out.w + q) * rows * out.lanes,
-                            )
+        cdef const float* w = &self.weights.packed[0] + f * self.weights.out_block
+        cdef const float* bias = &self.bias[0] + f * out.lanes if self.start else NULL
+        cdef int rows = <int>min(self.group, out.n - group * self.group)
+        cdef int flags = (self.start if chunk == 0 else FROM_OUT) | (self.finish if chunk == self.chunks - 1 else 0)
+        cdef Py_ssize_t p, q, pixel, out_pixel
+        cdef const float* x = self.group_of_x(group, &pixel)
+        cdef float* target = group_of(out, group * self.group, f, &out_pixel)
+        cdef Range some
+        for p in range(p_first, p_last):
+            for q in range(q_first, q_last):
+                some = self.chunk_of(chunk, p, q)
+                self.kernel(
+                    rows, x + (self.terms.row_first[p] * self.width + self.terms.column_first[q]) * pixel, NULL, pixel,
+                    terms + some.first, some.last - some.first, w, bias, flags, target + (p * out.w + q) * out_pixel,
+                )
+
+    cdef Range chunk_of(self, Py_ssize_t chunk, Py_ssize_t p, Py_ssize_t q) noexcept nogil:
+        """The terms of a pixel that a chunk is made of; none past the last chunk."""
+        cdef Py_ssize_t which = self.terms.row_class[p] * self.terms.n_column_classes + self.terms.column_class[q]
+        cdef Py_ssize_t first = self.terms.first[which], count = self.terms.first[which + 1] - first
+        cdef Range found
+        found.first = first + min(count * chunk // self.chunks, count)
+        found.last = first + min(count * (chunk + 1) // self.chunks, count)
+        return found
+
+    cdef void pack_chunk(
+        self, Py_ssize_t chunk, Py_ssize_t f_first, Py_ssize_t f_last, Py_ssize_t p, Py_ssize_t q
+    ) noexcept nogil:
+        """The weights that a chunk of one pixel's terms meets, of all of a task's output blocks."""
+        cdef Py_ssize_t t, f
+        cdef Range some = self.chunk_of(chunk, p, q)
+        for t in range(some.first, some.last):
+            for f in range(f_first, f_last):
+                self.weights.pack_tap(f, self.tap_of(t))
+
+    cdef void fetch(
+        self, Range ahead, Py_ssize_t f_first, Py_ssize_t f_last, Py_ssize_t slot, Py_ssize_t slots
+    ) noexcept nogil:
+        """A slot's share of what the next chunk will pack, towards the cache."""
+        cdef Py_ssize_t n_f = f_last - f_first, count = (ahead.last - ahead.first) * n_f, i
+        for i in range(count * slot // slots, count * (slot + 1) // slots):
+            self.weights.fetch_tap(f_first + i % n_f, self.tap_of(ahead.first + i // n_f))
+
+    cdef Py_ssize_t tap_of(self, Py_ssize_t term) noexcept nogil:
+        return self.terms.terms[term, 1] // (self.weights.packing.in_lanes * self.weights.packing.out_lanes)
+
+    cdef const float* group_of_x(self, Py_ssize_t group, Py_ssize_t* pixel) noexcept nogil:
+        if self.x_image is None:
+            return group_of(&self.x_blocks.at, group * self.group, 0, pixel)
+        pixel[0] = BATCH * self.c
+        return image_at(&self.x_image.at, group)
+
+
+cdef inline float* group_of(
+    const Layout* x, Py_ssize_t image, Py_ssize_t channel_block, Py_ssize_t* pixel
+) noexcept nogil:
+    """The first pixel of `image` in a channel block, and the floats from one pixel to the next."""
+    cdef Py_ssize_t block = image // x.batch
+    pixel[0] = rows_of(x, block) * x.lanes
+    return block_at(x, block, channel_block) + image % x.batch * x.lanes

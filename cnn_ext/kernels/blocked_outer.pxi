@@ -69,6 +69,8 @@ cdef class Outer(Step):
         self.block = g.kh * g.kw * self.in_lanes * dy.lanes
         if (x.shape[0], x.shape[1], dy.at.c) != (dy.at.n, g.c, g.f):
             raise ValueError("Outer: x, dy and the gradient do not belong together")
+        if memory is not None and self.x_blocks is not None and self.x_blocks.at.batch != dy.at.batch:
+            raise ValueError("Outer: x and dy are in different blocks of images")
         if memory is not None and memory.shape[0] < slots * dy.channel_blocks * self.in_blocks * self.block:
             raise ValueError("Outer: memory does not hold its slots")
         self.worth_threads = dy.size * g.kh * g.kw * self.in_lanes > 100_000
@@ -198,12 +200,13 @@ cdef class Outer(Step):
         cdef Layout* x = &self.x_blocks.at
         cdef Layout* dy = &self.dy.at
         cdef WeightLayout* g = &self.grad.at
-        cdef Py_ssize_t f, tap, block, first, out_row, ins = min(x.lanes, g.c - c * x.lanes)
+        cdef Py_ssize_t f, tap, group, first, out_row, pixel, ins = min(x.lanes, g.c - c * x.lanes)
+        cdef Py_ssize_t each = min(x.batch, dy.batch), groups = blocks(x.n, each)
         cdef pynn_run[RUNS] runs
         cdef float[16 * 16] tile
         cdef float* out
         cdef bint whole
-        cdef int n, rows
+        cdef int n
         for tap in range(g.kh * g.kw):
             for f in range(dy.channel_blocks):
                 whole = g.of_f == 1 and (f + 1) * dy.lanes <= g.f  # then the tile goes right where it belongs
@@ -212,13 +215,12 @@ cdef class Outer(Step):
                 if whole:
                     out = g.data + f * dy.lanes + c * x.lanes * g.of_c + tap // g.kw * g.of_i + tap % g.kw * g.of_j
                     out_row = g.of_c
-                for first in range(blocks(dy.batch_blocks, RUNS)):
+                for first in range(blocks(groups, RUNS)):
                     n = 0
-                    for block in range(first * RUNS, min((first + 1) * RUNS, dy.batch_blocks)):
-                        rows = rows_of(dy, block)
-                        runs[n].x = block_at(x, block, c) - x.data + tap * rows * x.lanes
-                        runs[n].dy = block_at(dy, block, f) - dy.data
-                        runs[n].k = rows
+                    for group in range(first * RUNS, min((first + 1) * RUNS, groups)):
+                        runs[n].dy = group_of(dy, group * each, f, &pixel) - dy.data
+                        runs[n].x = group_of(x, group * each, c, &pixel) - x.data + tap * pixel
+                        runs[n].k = min(each, x.n - group * each)
                         n += 1
                     self.kernel(<int>ins, x.data, dy.data, &runs[0], n, FROM_OUT if first else 0, out, out_row)
                 if not whole:

@@ -224,7 +224,7 @@ cdef class Unit(Step):
         set_window(&self.window, window)
         self.pieces = Pieces(out, out.at.h)
         self.worth_threads = x.size > 20_000
-        if (x.shape[:2], x.lanes) != (out.shape[:2], out.lanes) or (index is not None and index.shape[0] < out.size):
+        if (x.shape[:2], x.lanes, x.batch) != (out.shape[:2], out.lanes, out.batch) or (index is not None and index.shape[0] < out.size):
             raise ValueError("Unit: x, out and index do not belong together")
 
     cdef void run(self, int n_threads) noexcept nogil:

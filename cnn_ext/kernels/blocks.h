@@ -117,11 +117,13 @@ PYNN_GATHER(vec8, 8)
 PYNN_OUTER(vec16, 16)
 PYNN_OUTER(vec8, 8)
 
-/* Any number of rows up to ROWS_AT_ONCE, in the largest tiles that fit the registers, of nearly equal height. */
+/* Any number of rows, in the largest tiles that fit the registers, of nearly equal height. */
 #define PYNN_GATHER_ROWS(NAME, LANES, ROW, STEP)                                                                     \
     static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, ptrdiff_t pixel, const pynn_term *terms,     \
                      ptrdiff_t n, const float *w, const float *bias, int flags, float *out) {                        \
-        for (int tiles = (rows + GATHER_MOST_##LANES - 1) / GATHER_MOST_##LANES; tiles > 0; --tiles) {               \
+        /* Listed rows take a register each for their addresses. */                                                  \
+        enum { MOST = ROW == 0 && GATHER_MOST_##LANES > 6 ? 6 : GATHER_MOST_##LANES };                               \
+        for (int tiles = (rows + MOST - 1) / MOST; tiles > 0; --tiles) {                                             \
             const int height = (rows + tiles - 1) / tiles;                                                           \
             switch (height) { PYNN_HEIGHTS(PYNN_GATHER_CASE, LANES, ROW, STEP) }                                     \
             x += height * ROW, out += height * LANES, rows -= height;                                                \
@@ -130,7 +132,7 @@ PYNN_OUTER(vec8, 8)
     }
 #define PYNN_GATHER_CASE(R, LANES, ROW, STEP)                                                                        \
     case R:                                                                                                          \
-        if (R <= GATHER_MOST_##LANES)                                                                                \
+        if (R <= MOST)                                                                                               \
             gather_##LANES(R, ROW, STEP, x, x_rows, pixel, terms, n, w, bias, flags, out);                           \
         break;
 #define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
@@ -188,6 +190,7 @@ PYNN_GATHER_ROWS(gather_16_blocked_16, 16, 16, 1)
 PYNN_GATHER_ROWS(gather_16_blocked_8, 16, 8, 1)
 PYNN_GATHER_ROWS(gather_16_listed, 16, 0, 1)
 PYNN_GATHER_ROWS(gather_16_image, 16, 1, 12)
+PYNN_GATHER_ROWS(gather_8_listed, 8, 0, 1)
 PYNN_GATHER_ROWS(gather_8_blocked_16, 8, 16, 1)
 PYNN_GATHER_ROWS(gather_8_blocked_8, 8, 8, 1)
 PYNN_GATHER_ROWS(gather_8_image, 8, 1, 12)

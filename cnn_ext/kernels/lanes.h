@@ -11,6 +11,43 @@
 #include "blocks.h"
 
 #if defined(__GNUC__) || defined(__clang__)
+static inline void fetch(const float *x) { __builtin_prefetch(x); }
+#else
+static inline void fetch(const float *x) { (void)x; }
+#endif
+
+#if defined(__AVX__) && (defined(__GNUC__) || defined(__clang__))
+
+/* out[j, i] = x[i, j] of an 8 × 8 matrix, rows x_row and out_row floats apart, by halves of halves. */
+static void transpose_8(const float *x, ptrdiff_t x_row, float *out, ptrdiff_t out_row) {
+    typedef int32_t order __attribute__((vector_size(32)));
+    vec8 a[8], b[8];
+    PYNN_UNROLL for (int i = 0; i < 8; ++i) a[i] = *(const vec8 *)(x + i * x_row);
+    PYNN_UNROLL for (int i = 0; i < 8; i += 2) {
+        b[i] = __builtin_shuffle(a[i], a[i + 1], (order){0, 8, 2, 10, 4, 12, 6, 14});
+        b[i + 1] = __builtin_shuffle(a[i], a[i + 1], (order){1, 9, 3, 11, 5, 13, 7, 15});
+    }
+    PYNN_UNROLL for (int i = 0; i < 8; ++i) {
+        const int low = i & ~2;
+        a[i] = i & 2 ? __builtin_shuffle(b[low], b[low + 2], (order){2, 3, 10, 11, 6, 7, 14, 15})
+                     : __builtin_shuffle(b[low], b[low + 2], (order){0, 1, 8, 9, 4, 5, 12, 13});
+    }
+    PYNN_UNROLL for (int i = 0; i < 4; ++i) {
+        *(vec8 *)(out + i * out_row) = __builtin_shuffle(a[i], a[i + 4], (order){0, 1, 2, 3, 8, 9, 10, 11});
+        *(vec8 *)(out + (i + 4) * out_row) = __builtin_shuffle(a[i], a[i + 4], (order){4, 5, 6, 7, 12, 13, 14, 15});
+    }
+}
+
+#else
+
+static void transpose_8(const float *x, ptrdiff_t x_row, float *out, ptrdiff_t out_row) {
+    for (int i = 0; i < 8; ++i)
+        for (int j = 0; j < 8; ++j) out[j * out_row + i] = x[i * x_row + j];
+}
+
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
 
 enum { LANE_WIDTH = sizeof(vec8) / 4 };
 typedef vec8 lanes;

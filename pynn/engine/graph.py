@@ -11,6 +11,7 @@ from pynn.module import Module
 __all__ = ["Graph", "Node", "NotLowered", "memory_of", "trace"]
 
 
+_AS_BEFORE = {"activation", "add", "batch_norm", "dropout", "flatten", "relu"}  # the layout is that of the input
 _CONTRACT = ("forward", "backward", "lower")
 
 
@@ -38,9 +39,14 @@ class Node:
     @property
     def image(self) -> tuple[int, int, int]:
         """(C, H, W) as the memory is laid out: a flattened image stays as it was."""
-        if self.kind in {"flatten", "dropout", "activation", "relu"}:
+        if self.kind in _AS_BEFORE:
             return self.inputs[0].image
         return (*self.shape, 1, 1) if len(self.shape) == 1 else self.shape  # type: ignore[return-value]
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether the memory is that of a vector, not of an image."""
+        return self.inputs[0].is_vector if self.kind in _AS_BEFORE else len(self.shape) == 1
 
 
 class Graph:
@@ -103,7 +109,7 @@ class Graph:
 
     def add(self, x: Node, y: Node) -> Node:
         """x + y."""
-        if x.image != y.image:
+        if (x.image, x.is_vector) != (y.image, y.is_vector):
             raise NotLowered(f"a sum of {x.image} and {y.image} in memory")
         return self._add("add", (x, y), x.shape)
 

@@ -79,7 +79,7 @@ class _Plan:
             raise NotLowered("parameters are not contiguous float32")
         self.preparations: list[Step] = []  # from parameters to what the steps read
         self.steps: list[Step] = []
-        self.values = {graph.input: input_value(graph.input, self.n, self.arena)}
+        self.values = {graph.input: input_value(graph.input, self.n, self.arena, training=False)}
         groups = group(graph.nodes, training=False)
         readers = [memory_of(source) for made in groups for source in made.first.inputs]
         for made in groups:
@@ -133,17 +133,18 @@ class _Plan:
         weight, bias = layer.weight.data, layer.bias.data if layer.bias else None
         if made.norm:
             weight, bias = self._folded(layer, made.norm.module)
-        *packing, gather = blocked.convolution(
+        packs, steps = blocked.convolution(
             x.at,
             weights_of(made.first, weight),
             bias,
             out.at,
             relu=made.relu is not None,
             new=self.constants.take,
+            keep=True,
             **window_of(made.first),
         )
-        self.preparations += packing
-        return [gather]
+        self.preparations += packs
+        return steps
 
     def _folded(self, layer: Any, norm: Any) -> tuple[np.ndarray, np.ndarray]:
         """Weight and bias of a product with the batch norm after it: scale · (w ∗ x + b − mean) + norm.bias."""

@@ -60,7 +60,7 @@ class Group:
 
 @dataclass(eq=False)
 class Value:
-    """What a node gives. `at` is Blocks, or an Image for the input; `shape` is the layers', with the batch."""
+    """What a node gives. `at`: Blocks, or Image or Pixels. `shape`: as the layers see it, with the batch."""
 
     at: Any
     shape: tuple[int, ...]
@@ -120,14 +120,16 @@ def _joins(made: Group, node: Node, training: bool) -> bool:
     return kernel_h <= stride_h and kernel_w <= stride_w and not any(padding)
 
 
-def input_value(node: Node, n: int, arena: Arena) -> Value:
-    """The input's place: an Image where it has few channels and convolutions alone read it, all padded alike."""
+def input_value(node: Node, n: int, arena: Arena, *, training: bool) -> Value:
+    """The input's place: an Image (Pixels for few samples) where convolutions alone, all padded alike, read it."""
     shape = (n, *node.image)
     paddings = {user.options["padding"] for user in node.users if user.kind == "convolution"}
     others = any(user.kind != "convolution" for user in node.users)
     if shape[1] <= FEW_CHANNELS and len(paddings) == 1 and not others:
         (padding,) = paddings
         array = arena.take(blocked.image_size(shape, padding))
+        if n < blocked.BATCH and not training:
+            return Value(blocked.Pixels(array, shape, padding), (n, *node.shape), array)
         return Value(blocked.Image(array, shape, padding), (n, *node.shape), array)
     return new_value(node, n, arena)
 
@@ -137,7 +139,8 @@ def new_value(node: Node, n: int, arena: Arena) -> Value:
     shape = (n, *node.image)
     lanes = blocked.lanes_for(shape[1])
     array = arena.take(blocked.blocks_size(shape, lanes))
-    return Value(blocked.Blocks(array, shape, lanes), (n, *node.shape), array)
+    batch = n if node.is_vector else blocked.BATCH
+    return Value(blocked.Blocks(array, shape, lanes, batch), (n, *node.shape), array)
 
 
 def weights_of(product: Node, array: np.ndarray) -> blocked.Weights:

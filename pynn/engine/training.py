@@ -87,7 +87,7 @@ class _Plan:
         if not all(_is_plain(data) and _is_plain(grad) for _, data, grad in self.used):
             raise NotLowered("parameters are not contiguous, writable float32")
         self.groups = group(graph.nodes, training=True)
-        self.values = {graph.input: input_value(graph.input, self.n, self.arena)}
+        self.values = {graph.input: input_value(graph.input, self.n, self.arena, training=True)}
         self.x, self.y = graph.input, output
         self.forward_steps: list[Step] = []
         self.backward_steps: list[Step] = []
@@ -144,9 +144,10 @@ class _Plan:
             bias = layer.bias.data if layer.bias else None
             weight = weights_of(node, layer.weight.data)
             with self.arena.borrow() as new:
-                return blocked.convolution(
+                packs, steps = blocked.convolution(
                     x.at, weight, bias, out.at, relu=made.relu is not None, new=new, **window_of(node)
                 )
+                return packs + steps
         if made.is_unit:
             return self._unit(made, x, out)
         if node.kind == "activation":

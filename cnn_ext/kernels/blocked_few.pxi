@@ -1,0 +1,119 @@
+# Convolution forward for fewer images than a block has rows: the rows of a tile are then neighbouring pixels, which a list
+# of offsets finds, whatever the stride. The input has its padding in memory, so that all pixels have equal terms.
+#
+# Blocks with padding: [C/L][H + 2·PH][W + 2·PW][N][L]. The first layer's Pixels: [N][H + 2·PH][W + 2·PW][C].
+
+cdef extern from "blocks.h" nogil:
+    gather_rows gather_16_listed
+    gather_rows gather_8_listed
+
+
+cdef class Pixels:
+    """(N, C, H, W) with `padding` rows and columns of zeros on each side, channels innermost."""
+    cdef readonly tuple shape, padding
+    cdef readonly Py_ssize_t size
+    cdef readonly float[::1] flat
+
+    def __init__(self, float[::1] array, tuple shape, tuple padding):
+        n, c, h, w = shape
+        self.shape, self.padding = shape, padding
+        self.size = n * c * (h + 2 * padding[0]) * (w + 2 * padding[1])
+        if min(shape) < 1 or min(padding) < 0 or array.shape[0] < self.size:
+            raise ValueError(f"Pixels: {array.shape[0]} floats do not hold {shape} with padding {padding}")
+        self.flat = array[:self.size]
+        memset(&self.flat[0], 0, self.size * sizeof(float))
+
+
+def pack_pixels(const float[:, :, :, ::1] x, Pixels out, int n_threads):
+    """x (N, C, H, W) into `out`, of that shape without its padding."""
+    cdef Py_ssize_t n, c, h, w, channels = x.shape[1], pad_h = out.padding[0], pad_w = out.padding[1]
+    cdef Py_ssize_t row = (x.shape[3] + 2 * pad_w) * channels, image = (x.shape[2] + 2 * pad_h) * row
+    cdef float* target
+    if (x.shape[0], x.shape[1], x.shape[2], x.shape[3]) != out.shape:
+        raise ValueError(f"pack_pixels: expected x of shape {out.shape}")
+    for n in range(x.shape[0]):
+        for c in range(channels):
+            for h in range(x.shape[2]):
+                target = &out.flat[0] + n * image + (h + pad_h) * row + pad_w * channels + c
+                for w in range(x.shape[3]):
+                    target[w * channels] = x[n, c, h, w]
+
+
+cdef class Pad(Step):
+    """x with `padding` rows and columns of zeros on each side, into `out`: one block of images, of fewer than BATCH."""
+    cdef Blocks x
+    cdef float[::1] out
+    cdef Py_ssize_t pad_h, pad_w
+
+    def __init__(self, Blocks x, float[::1] out, tuple padding):
+        self.x, self.out = x, out
+        self.pad_h, self.pad_w = padding
+        pixels = (x.at.h + 2 * self.pad_h) * (x.at.w + 2 * self.pad_w)
+        if x.at.batch_blocks != 1 or out.shape[0] < x.at.channel_blocks * pixels * x.at.n * x.lanes:
+            raise ValueError("Pad: out does not hold x with its padding")
+        memset(&out[0], 0, out.shape[0] * sizeof(float))
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Layout* x = &self.x.at
+        cdef Py_ssize_t pixel = x.n * x.lanes, row = (x.w + 2 * self.pad_w) * pixel, c, h
+        cdef float* target = &self.out[0]
+        for c in range(x.channel_blocks):
+            for h in range(x.h):
+                memcpy(
+                    target + (c * (x.h + 2 * self.pad_h) + h + self.pad_h) * row + self.pad_w * pixel,
+                    block_at(x, 0, c) + h * x.w * pixel, x.w * pixel * sizeof(float),
+                )
+
+
+cdef class GatherFew(Step):
+    """out = start + Σ x · w over `terms`, from the offset x_rows[r] in x for row r = (p · OW + q) · N + n of out.
+
+    pixel : floats in the unit of the terms' x. Others: Gather.
+    """
+    cdef Blocks out
+    cdef float[::1] x, bias
+    cdef PackWeights weights
+    cdef const int[:, ::1] terms
+    cdef const Py_ssize_t[::1] x_rows
+    cdef Py_ssize_t pixel, chunks, per_rows, tasks_rows
+    cdef int start, finish
+    cdef gather_rows kernel
+
+    def __init__(
+        self, float[::1] x, Py_ssize_t pixel, const Py_ssize_t[::1] x_rows, PackWeights weights, float[::1] bias,
+        Blocks out, const int[:, ::1] terms, bint relu, Py_ssize_t chunks, Py_ssize_t per_rows,
+    ):
+        self.x, self.pixel, self.x_rows, self.weights, self.bias, self.out = x, pixel, x_rows, weights, bias, out
+        self.terms, self.chunks, self.per_rows = terms, chunks, per_rows
+        self.start, self.finish = 0 if bias is None else FROM_BIAS, WITH_RELU if relu else 0
+        self.kernel = gather_16_listed if out.lanes == 16 else gather_8_listed
+        self.tasks_rows = blocks(x_rows.shape[0], per_rows)
+        reach = max(x_rows) + max(term[0] * pixel + term[2] for term in terms)
+        if out.at.batch_blocks != 1 or x_rows.shape[0] != out.at.n * out.at.h * out.at.w or reach > x.shape[0]:
+            raise ValueError("GatherFew: x, x_rows and out do not belong together")
+        if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
+            raise ValueError("GatherFew: the bias does not fill out's blocks")
+        self.worth_threads = self.tasks_rows * out.channel_blocks > 1 and out.size * sum(
+            term[2] for term in terms) > 500_000
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t task
+        for task in prange(
+            self.out.at.channel_blocks * self.tasks_rows, schedule="dynamic", num_threads=n_threads
+        ):
+            self.task(task // self.tasks_rows, task % self.tasks_rows * self.per_rows)
+
+    cdef void task(self, Py_ssize_t f, Py_ssize_t first) noexcept nogil:
+        cdef Layout* out = &self.out.at
+        cdef Py_ssize_t rows = min(self.per_rows, self.x_rows.shape[0] - first), count = self.terms.shape[0]
+        cdef Py_ssize_t chunk, begin, end
+        cdef const float* bias = &self.bias[0] + f * out.lanes if self.start else NULL
+        cdef int flags
+        for chunk in range(self.chunks):
+            begin, end = count * chunk // self.chunks, count * (chunk + 1) // self.chunks
+            flags = (self.start if chunk == 0 else FROM_OUT) | (self.finish if chunk == self.chunks - 1 else 0)
+            self.kernel(
+                <int>rows, &self.x[0], &self.x_rows[first], self.pixel, <const pynn_term*>&self.terms[begin, 0],
+                end - begin, &self.weights.packed[0] + f * self.weights.out_block, bias, flags,
+                block_at(out, 0, f) + first * out.lanes,
+            )
