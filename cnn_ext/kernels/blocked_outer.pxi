@@ -93,34 +93,51 @@ cdef class Outer(Step):
         """The tile of one pair of blocks, over one slot of the batch."""
         cdef Layout* x = &self.x_blocks.at
         cdef Layout* dy = &self.dy.at
-        cdef Py_ssize_t f = pair // self.in_blocks, c = pair % self.in_blocks, taps = self.grad.at.kh * self.grad.at.kw
-        cdef Py_ssize_t block, tap, p0, q0, p_first, p_last, q_first, q_last
+        cdef Py_ssize_t f = pair // self.in_blocks, c = pair % self.in_blocks, p, q, block
         cdef Py_ssize_t per_q = min(dy.w, <Py_ssize_t>CHUNK_PIXELS), per_p = max(1, CHUNK_PIXELS // dy.w)
+        cdef Py_ssize_t per_block = max(1, CHUNK_PIXELS // (dy.h * dy.w))  # small images: several blocks at a time
+        cdef Py_ssize_t first = slot * dy.batch_blocks // self.slots, last = (slot + 1) * dy.batch_blocks // self.slots
         cdef float* tile = &self.memory[0] + (slot * dy.channel_blocks * self.in_blocks + pair) * self.block
-        cdef pynn_run[RUNS] runs
-        cdef int n, rows
         memset(tile, 0, self.block * sizeof(float))
-        for block in range(slot * dy.batch_blocks // self.slots, (slot + 1) * dy.batch_blocks // self.slots):
-            rows = rows_of(dy, block)
-            for p0 in range(blocks(dy.h, per_p)):
-                for q0 in range(blocks(dy.w, per_q)):
-                    for tap in range(taps):
-                        p_first, p_last = p0 * per_p, min((p0 + 1) * per_p, dy.h)
-                        q_first, q_last = q0 * per_q, min((q0 + 1) * per_q, dy.w)
-                        valid_outputs(&self.rows, tap // self.grad.at.kw, &p_first, &p_last)
-                        valid_outputs(&self.columns, tap % self.grad.at.kw, &q_first, &q_last)
-                        n = self.list_runs(tap, rows, p_first, p_last, q_first, q_last, &runs[0])
-                        if n > 0:
-                            self.kernel(
-                                <int>min(x.lanes, x.c - c * x.lanes), block_at(x, block, c), block_at(dy, block, f), &runs[0], n, FROM_OUT,
-                                tile + tap * x.lanes * dy.lanes, dy.lanes,
-                            )
+        for block in range(blocks(last - first, per_block)):
+            for p in range(blocks(dy.h, per_p)):
+                for q in range(blocks(dy.w, per_q)):
+                    self.add_chunk(
+                        tile, f, c, first + block * per_block, min(first + (block + 1) * per_block, last),
+                        p * per_p, min((p + 1) * per_p, dy.h), q * per_q, min((q + 1) * per_q, dy.w),
+                    )
+
+    cdef void add_chunk(
+        self, float* tile, Py_ssize_t f, Py_ssize_t c, Py_ssize_t block_first, Py_ssize_t block_last,
+        Py_ssize_t p_first, Py_ssize_t p_last, Py_ssize_t q_first, Py_ssize_t q_last,
+    ) noexcept nogil:
+        """What the output pixels of a few blocks add to a tile."""
+        cdef Layout* x = &self.x_blocks.at
+        cdef Layout* dy = &self.dy.at
+        cdef Py_ssize_t tap, block, p0, p1, q0, q1
+        cdef pynn_run[RUNS] runs
+        cdef int n
+        for tap in range(self.grad.at.kh * self.grad.at.kw):
+            p0, p1, q0, q1 = p_first, p_last, q_first, q_last
+            valid_outputs(&self.rows, tap // self.grad.at.kw, &p0, &p1)
+            valid_outputs(&self.columns, tap % self.grad.at.kw, &q0, &q1)
+            n = 0
+            for block in range(block_first, block_last):
+                n += self.list_runs(
+                    tap, rows_of(dy, block), p0, p1, q0, q1, block_at(x, block, c) - x.data,
+                    block_at(dy, block, f) - dy.data, &runs[n],
+                )
+            if n > 0:
+                self.kernel(
+                    <int>min(x.lanes, x.c - c * x.lanes), x.data, dy.data, &runs[0], n, FROM_OUT,
+                    tile + tap * x.lanes * dy.lanes, dy.lanes,
+                )
 
     cdef int list_runs(
         self, Py_ssize_t tap, int rows, Py_ssize_t p_first, Py_ssize_t p_last, Py_ssize_t q_first, Py_ssize_t q_last,
-        pynn_run* runs,
+        Py_ssize_t x, Py_ssize_t dy, pynn_run* runs,
     ) noexcept nogil:
-        """The runs of a range of output pixels: a row each, or a pixel each where the stride leaves gaps."""
+        """The runs of a range of one block's output pixels: a row each, or a pixel each where the stride leaves gaps."""
         cdef Py_ssize_t i = tap // self.grad.at.kw * self.rows.dilation - self.rows.padding
         cdef Py_ssize_t j = tap % self.grad.at.kw * self.columns.dilation - self.columns.padding
         cdef Py_ssize_t p, q, at_a_time = q_last - q_first if self.columns.stride == 1 else 1
@@ -131,8 +148,9 @@ cdef class Outer(Step):
         for p in range(p_first, p_last):
             q = q_first
             while q < q_last:
-                runs[n].x = ((p * self.rows.stride + i) * self.columns.size + q * self.columns.stride + j) * in_pixel
-                runs[n].dy = (p * self.columns.out + q) * out_pixel
+                runs[n].x = x + (
+                    (p * self.rows.stride + i) * self.columns.size + q * self.columns.stride + j) * in_pixel
+                runs[n].dy = dy + (p * self.columns.out + q) * out_pixel
                 runs[n].k = at_a_time * rows
                 n += 1
                 q = q + at_a_time
