@@ -293,7 +293,7 @@ POINT = (1, 1, 1, 1, 0, 0)  # the window that pools nothing: kernel, stride, pad
 
 def norm(weight, bias, dweight, dbias, eps: float, *, channels: int, new: New) -> Norm:
     """Batch norm's statistics and coefficients, over parameters and gradients (C,); `channels`: whole blocks."""
-    return Norm(new(7 * channels).reshape(7, channels), weight, bias, dweight, dbias, eps)
+    return Norm(new(8 * channels).reshape(8, channels), weight, bias, dweight, dbias, eps)
 
 
 def norm_statistics(x: Blocks, norm: Norm) -> Step:
@@ -302,7 +302,7 @@ def norm_statistics(x: Blocks, norm: Norm) -> Step:
 
 
 def unit(x: Blocks, out: Blocks, *, norm: Norm | None, relu: bool, window, index, picked: Blocks | None) -> Step:
-    """out = max over windows of relu(x · scale + shift), each part as asked for.
+    """out = max over windows of relu((x − mean) · scale + shift), each part as asked for.
 
     window : (KH, KW, SH, SW, PH, PW). index : uint8, as many as out's floats, which pixel of each window was the
     maximum; None where nobody will ask. picked : x there, None likewise.

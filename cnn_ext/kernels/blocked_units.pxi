@@ -54,18 +54,19 @@ cdef class Pieces:
 cdef class Norm:
     """The statistics of a batch norm, and the coefficients that they give: arrays of whole channel blocks.
 
-    Forward out = x · scale + shift; backward dx = dout · a − (x − mean) · b − c.
+    Forward out = (x − mean) · scale + shift; backward dx = dout · a − (x − mean) · b − c. What rounding the mean to float
+    lost, `rest`, is put back through shift and c, so that a large mean costs no accuracy.
     """
-    cdef float[::1] mean, var, scale, shift, a, b, c, weight, bias, dweight, dbias
+    cdef float[::1] mean, var, scale, shift, a, b, c, rest, weight, bias, dweight, dbias
     cdef double eps
 
     def __init__(
         self, float[:, ::1] memory, float[::1] weight, float[::1] bias, float[::1] dweight, float[::1] dbias,
         double eps,
     ):
-        """memory : (7, channels in whole blocks). The others: (C,) each."""
+        """memory : (8, channels in whole blocks). The others: (C,) each."""
         self.mean, self.var, self.scale, self.shift = memory[0], memory[1], memory[2], memory[3]
-        self.a, self.b, self.c = memory[4], memory[5], memory[6]
+        self.a, self.b, self.c, self.rest = memory[4], memory[5], memory[6], memory[7]
         self.weight, self.bias, self.dweight, self.dbias, self.eps = weight, bias, dweight, dbias, eps
 
     def update(self, float[::1] running_mean, float[::1] running_var, double momentum, double count):
@@ -87,20 +88,23 @@ cdef class Norm:
     cdef void set_forward(self, Py_ssize_t k, double mean, double var) noexcept nogil:
         cdef double scale
         self.mean[k], self.var[k] = <float>mean, <float>var
+        self.rest[k] = <float>(mean - self.mean[k])
         if k < self.weight.shape[0]:
             scale = self.weight[k] / sqrt(var + self.eps)
-            self.scale[k], self.shift[k] = <float>scale, <float>(self.bias[k] - mean * scale)
+            self.scale[k], self.shift[k] = <float>scale, <float>(self.bias[k] - self.rest[k] * scale)
         else:
             self.scale[k] = self.shift[k] = 0
 
     cdef void set_backward(self, Py_ssize_t k, double d, double e, double count) noexcept nogil:
-        """From D = Σ dout and E = Σ dout · (x − mean); the formulas are those of norm.pxi."""
-        cdef double s
+        """From D = Σ dout and E = Σ dout · (x − mean), mean as rounded; the formulas are those of norm.pxi."""
+        cdef double s, b
         if k < self.weight.shape[0]:
             s = 1 / sqrt(<double>self.var[k] + self.eps)
+            e = e - d * self.rest[k]
+            b = self.weight[k] * s * s * s * e / count
             self.dweight[k], self.dbias[k] = <float>(e * s), <float>d
-            self.a[k], self.b[k] = <float>(self.weight[k] * s), <float>(self.weight[k] * s * s * s * e / count)
-            self.c[k] = <float>(self.weight[k] * s * d / count)
+            self.a[k], self.b[k] = <float>(self.weight[k] * s), <float>b
+            self.c[k] = <float>(self.weight[k] * s * d / count - b * self.rest[k])
         else:
             self.a[k] = self.b[k] = self.c[k] = 0
 
@@ -131,25 +135,32 @@ cdef class NormStatistics(Step):
         cdef Py_ssize_t first = self.pieces.first(slot)
         cdef double* mean = &self.slots[slot, 0, 0]
         cdef double* squares = &self.slots[slot, 1, 0]
-        cdef double count, delta
+        cdef double count, delta, lost, more
         cdef const float* at
-        cdef lanes[2] sums
-        cdef lanes centre
-        cdef float[LANE_WIDTH] means
+        cdef float[LANE_WIDTH] sums
+        cdef float[LANE_WIDTH] centre
         cdef float[LANE_WIDTH] around
+        cdef double[LANE_WIDTH] means
         for p in range(first, self.pieces.last(slot)):
             at = block_at(x, block, self.pieces.channel_block(slot)) + p * row * x.lanes
             count = (p - first) * row
             for v in range(x.lanes // LANE_WIDTH):
-                (<lanes*>&means[0])[0] = column_sum(at + v * LANE_WIDTH, row, x.lanes) * lanes_all(1.0 / row)
-                (<lanes*>&around[0])[0] = column_squares(at + v * LANE_WIDTH, row, x.lanes, (<lanes*>&means[0])[0])
+                (<lanes*>&sums[0])[0] = column_sum(at + v * LANE_WIDTH, row, x.lanes)
                 for i in range(LANE_WIDTH):
+                    means[i] = at[v * LANE_WIDTH + i] + <double>sums[i] / row
+                    centre[i] = <float>means[i]
+                (<lanes*>&around[0])[0] = column_squares(at + v * LANE_WIDTH, row, x.lanes, (<lanes*>&centre[0])[0])
+                for i in range(LANE_WIDTH):
+                    lost = means[i] - centre[i]
+                    more = around[i] - lost * lost * row
+                    if more < 0:  # by rounding; NaN stays
+                        more = 0
                     if count == 0:
-                        mean[v * LANE_WIDTH + i], squares[v * LANE_WIDTH + i] = means[i], around[i]
+                        mean[v * LANE_WIDTH + i], squares[v * LANE_WIDTH + i] = means[i], more
                     else:
                         delta = means[i] - mean[v * LANE_WIDTH + i]
                         mean[v * LANE_WIDTH + i] += delta * row / (count + row)
-                        squares[v * LANE_WIDTH + i] += around[i] + delta * delta * count * row / (count + row)
+                        squares[v * LANE_WIDTH + i] += more + delta * delta * count * row / (count + row)
 
     cdef void merge(self, Py_ssize_t channel_block) noexcept nogil:
         cdef Py_ssize_t slot, k, first = channel_block * self.pieces.slots()
@@ -167,17 +178,17 @@ cdef class NormStatistics(Step):
 
 
 cdef inline lanes column_sum(const float* x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
-    """Σ of n lanes, `stride` floats apart, in four interleaved chains."""
-    cdef lanes s0 = lanes_all(0), s1 = s0, s2 = s0, s3 = s0
+    """Σ (x − the first x) of n lanes, `stride` floats apart, in four interleaved chains: a large mean costs nothing."""
+    cdef lanes s0 = lanes_all(0), s1 = s0, s2 = s0, s3 = s0, first = (<const lanes*>x)[0]
     cdef Py_ssize_t i
     for i in range(n // 4):
-        s0 = s0 + (<const lanes*>x)[0]
-        s1 = s1 + (<const lanes*>(x + stride))[0]
-        s2 = s2 + (<const lanes*>(x + 2 * stride))[0]
-        s3 = s3 + (<const lanes*>(x + 3 * stride))[0]
+        s0 = s0 + ((<const lanes*>x)[0] - first)
+        s1 = s1 + ((<const lanes*>(x + stride))[0] - first)
+        s2 = s2 + ((<const lanes*>(x + 2 * stride))[0] - first)
+        s3 = s3 + ((<const lanes*>(x + 3 * stride))[0] - first)
         x += 4 * stride
     for i in range(n % 4):
-        s0 = s0 + (<const lanes*>(x + i * stride))[0]
+        s0 = s0 + ((<const lanes*>(x + i * stride))[0] - first)
     return (s0 + s1) + (s2 + s3)
 
 
@@ -206,7 +217,7 @@ cdef void set_window(PoolWindow* w, tuple sizes):
 
 
 cdef class Unit(Step):
-    """out = max over windows of relu(x · scale + shift), each part as asked for; in one pass over x.
+    """out = max over windows of relu((x − mean) · scale + shift), each part as asked for; in one pass over x.
 
     index : with a window of more than one pixel, which of them was the maximum, a byte a value in out's order.
     picked : x where the maximum was, for a batch norm's backward pass; like out, or None.
@@ -252,17 +263,18 @@ cdef class Unit(Step):
         cdef Py_ssize_t lanes_each = self.x.lanes, pixel = rows_of(&self.x.at, block) * lanes_each, k, v
         cdef const float* x = block_at(&self.x.at, block, cb) + first * pixel
         cdef float* out = block_at(&self.out.at, block, cb) + first * pixel
-        cdef lanes scale, shift, value
+        cdef lanes mean, scale, shift, value
         for v in range(lanes_each // LANE_WIDTH):
             if self.norm is None:
                 for k in range((last - first) * pixel // lanes_each):
                     value = (<const lanes*>(x + k * lanes_each))[0]
                     (<lanes*>(out + k * lanes_each))[0] = lanes_relu(value) if self.relu else value
             else:
+                mean = (<lanes*>&self.norm.mean[cb * lanes_each + v * LANE_WIDTH])[0]
                 scale = (<lanes*>&self.norm.scale[cb * lanes_each + v * LANE_WIDTH])[0]
                 shift = (<lanes*>&self.norm.shift[cb * lanes_each + v * LANE_WIDTH])[0]
                 for k in range((last - first) * pixel // lanes_each):
-                    value = (<const lanes*>(x + k * lanes_each))[0] * scale + shift
+                    value = ((<const lanes*>(x + k * lanes_each))[0] - mean) * scale + shift
                     (<lanes*>(out + k * lanes_each))[0] = lanes_relu(value) if self.relu else value
             x += LANE_WIDTH
             out += LANE_WIDTH
@@ -276,25 +288,26 @@ cdef class Unit(Step):
         cdef Py_ssize_t row = self.x.at.w * pixel, to = block_at(&self.out.at, block, cb) - self.out.at.data + (p * self.out.at.w + q) * pixel
         cdef const float* x = block_at(&self.x.at, block, cb) + i0 * row + j0 * pixel
         cdef const float* at
-        cdef lanes scale = lanes_all(1), shift = lanes_all(0), best, original, value
+        cdef lanes mean = lanes_all(0), scale = lanes_all(1), shift = lanes_all(0), best, original, value
         cdef lane_flags index
         cdef int number
         for k in range(pixel // LANE_WIDTH):
             if self.norm is not None:
+                mean = (<lanes*>&self.norm.mean[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
                 scale = (<lanes*>&self.norm.scale[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
                 shift = (<lanes*>&self.norm.shift[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
             at = x + k * LANE_WIDTH
-            best = (<const lanes*>at)[0] * scale + shift
+            best = ((<const lanes*>at)[0] - mean) * scale + shift
             index = lanes_index(0)
             if i1 - i0 == 2 and j1 - j0 == 2:  # by far the most frequent
-                lanes_take((<const lanes*>(at + pixel))[0] * scale + shift, 1, &best, &index)
-                lanes_take((<const lanes*>(at + row))[0] * scale + shift, 2, &best, &index)
-                lanes_take((<const lanes*>(at + row + pixel))[0] * scale + shift, 3, &best, &index)
+                lanes_take(((<const lanes*>(at + pixel))[0] - mean) * scale + shift, 1, &best, &index)
+                lanes_take(((<const lanes*>(at + row))[0] - mean) * scale + shift, 2, &best, &index)
+                lanes_take(((<const lanes*>(at + row + pixel))[0] - mean) * scale + shift, 3, &best, &index)
             else:
                 number = 0
                 for i in range(i1 - i0):
                     for j in range(j1 - j0):
-                        lanes_take((<const lanes*>(at + i * row + j * pixel))[0] * scale + shift, number, &best, &index)
+                        lanes_take(((<const lanes*>(at + i * row + j * pixel))[0] - mean) * scale + shift, number, &best, &index)
                         number += 1
             if self.index is not None:
                 lanes_put_index(&self.index[to + k * LANE_WIDTH], index)
