@@ -1,0 +1,544 @@
+"""The steps of the blocked engine: against the twins in float64, within their memory, on any number of threads."""
+
+import numpy as np
+import pytest
+from blocked_memory import Memory, run
+from kernel_cases import assert_close
+
+import cnn_ext
+from cnn_ext import blocked, reference
+
+WINDOW = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+
+
+@pytest.fixture
+def memory():
+    """Buffers full of NaN between guards, which no test may leave touched."""
+    memory = Memory()
+    yield memory
+    memory.check()
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(np.float32)
+
+
+def wide(*arrays):
+    return [a.astype(np.float64) for a in arrays]
+
+
+# -- in and out -----------------------------------------------------------------------------------------------
+
+SHAPES = [
+    (1, 1, 1, 1),
+    (5, 3, 2, 4),
+    (12, 8, 1, 1),
+    (13, 9, 3, 2),
+    (24, 16, 2, 2),
+    (25, 17, 1, 5),
+    (100, 40, 1, 1),
+    (100, 5, 3, 7),
+]
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_blocks_give_back_what_was_packed(memory, shape, lanes):
+    x = draw(*shape)
+    at = memory.blocks(x, lanes)
+    np.testing.assert_array_equal(memory.unpack(at), x)
+    assert np.isfinite(at.flat).all()  # those past C too, which zero weights meet
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_the_layout_is_as_described(memory, lanes):
+    """[N/12][C/L][H][W][12][L], the last block of images only as large as they are."""
+    x = draw(17, 19, 2, 3)
+    flat, channel_blocks = np.asarray(memory.blocks(x, lanes).flat), -(-19 // lanes)
+    at = 0
+    for first, rows in ((0, 12), (12, 5)):
+        for block in range(channel_blocks):
+            tile = np.zeros((2, 3, rows, lanes), np.float32)
+            part = x[first : first + rows, block * lanes : (block + 1) * lanes]
+            tile[..., : part.shape[1]] = part.transpose(2, 3, 0, 1)
+            np.testing.assert_array_equal(flat[at : at + tile.size], tile.ravel())
+            at += tile.size
+    assert at == flat.size == blocked.blocks_size(x.shape, lanes)
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (2, 1)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (5, 3, 2, 4), (12, 2, 3, 3), (25, 1, 4, 2), (100, 3, 5, 6)], ids=str
+)
+def test_an_image_is_padded_with_zeros(memory, shape, padding):
+    """[N/12][H + 2·PH][W + 2·PW][C][12], the images that are missing zero as well."""
+    x = draw(*shape)
+    array = memory.new(blocked.image_size(shape, padding))
+    image = blocked.Image(array, shape, padding)
+    for _ in range(2):
+        blocked.pack(x, image)
+    n, c, h, w = shape
+    (ph, pw), blocks = padding, -(-n // 12)
+    expected = np.zeros((blocks * 12, c, h + 2 * ph, w + 2 * pw), np.float32)
+    expected[:n, :, ph : ph + h, pw : pw + w] = x
+    expected = expected.reshape(blocks, 12, *expected.shape[1:]).transpose(0, 3, 4, 2, 1)
+    np.testing.assert_array_equal(array.reshape(expected.shape), expected)
+
+
+# -- convolution ----------------------------------------------------------------------------------------------
+
+# (N, C, H, W), F, (KH, KW), stride, padding, dilation
+GEOMETRIES = {
+    "one pixel": ((1, 1, 1, 1), 1, (1, 1), (1, 1), (0, 0), (1, 1)),
+    "one pixel, padded": ((12, 3, 1, 1), 5, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "first layer, 1 channel": ((25, 1, 9, 7), 16, (5, 5), (1, 1), (0, 0), (1, 1)),
+    "first layer, 3 channels, same": ((13, 3, 8, 8), 8, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "first layer, 2×2": ((12, 3, 8, 6), 24, (2, 2), (1, 1), (0, 0), (1, 1)),
+    "first layer, strided": ((5, 3, 11, 9), 17, (3, 2), (2, 3), (2, 1), (1, 1)),
+    "first layer, stride along rows": ((13, 1, 9, 9), 5, (3, 3), (2, 1), (1, 2), (1, 1)),
+    "first layer, dilated": ((13, 2, 9, 8), 8, (3, 2), (1, 1), (1, 2), (2, 3)),
+    "first layer, dilated columns, 1 channel": ((12, 1, 6, 9), 16, (2, 3), (1, 1), (0, 2), (1, 2)),
+    "first layer, wide": ((12, 1, 3, 40), 8, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "first layer, wide, few images": ((5, 1, 3, 40), 33, (2, 7), (1, 1), (0, 0), (1, 1)),
+    "first layer, 7×7": ((12, 1, 14, 14), 33, (7, 7), (1, 1), (2, 2), (1, 1)),
+    "8 to 8": ((12, 8, 4, 4), 8, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "8 to 16": ((13, 8, 4, 4), 16, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "5 to 3": ((1, 5, 4, 3), 3, (2, 2), (1, 1), (0, 0), (1, 1)),
+    "5 to 40": ((5, 5, 2, 2), 40, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "16 to 8": ((12, 16, 4, 4), 8, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "16 to 1": ((13, 16, 2, 2), 1, (2, 2), (1, 1), (1, 1), (1, 1)),
+    "16 to 16": ((13, 16, 2, 2), 16, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "17 to 33": ((5, 17, 4, 4), 33, (3, 2), (1, 1), (0, 1), (1, 1)),
+    "24 to 5, strided": ((12, 24, 7, 6), 5, (3, 3), (2, 2), (1, 1), (1, 1)),
+    "24 to 17, 1×1": ((100, 24, 2, 2), 17, (1, 1), (1, 1), (0, 0), (1, 1)),
+    "33 to 24, strided 1×1": ((13, 33, 4, 4), 24, (1, 1), (2, 2), (0, 0), (1, 1)),
+    "40 to 40": ((5, 40, 4, 4), 40, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "40 to 16, 5×5": ((1, 40, 4, 4), 16, (5, 5), (1, 1), (2, 2), (1, 1)),
+    "to one pixel": ((100, 17, 2, 2), 24, (2, 2), (1, 1), (0, 0), (1, 1)),
+    "to one pixel, padded": ((13, 5, 1, 1), 16, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "to one pixel, strided": ((13, 16, 3, 2), 33, (2, 2), (2, 3), (0, 0), (1, 1)),
+    "wide": ((13, 16, 3, 40), 17, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "wide, strided": ((12, 8, 3, 40), 16, (3, 5), (2, 3), (1, 2), (1, 1)),
+    "tall": ((12, 16, 40, 3), 8, (3, 2), (3, 1), (1, 0), (1, 1)),
+    "everything": ((13, 17, 9, 11), 24, (2, 3), (2, 3), (2, 1), (3, 2)),
+    "dilated": ((12, 8, 7, 9), 16, (3, 3), (1, 1), (2, 2), (2, 2)),
+    "stride beyond the kernel": ((5, 16, 9, 9), 5, (2, 2), (4, 3), (0, 0), (1, 1)),
+    "pixels that no window meets": ((13, 24, 8, 8), 8, (1, 2), (3, 3), (0, 0), (1, 1)),
+    "more padding than kernel": ((5, 16, 2, 2), 16, (1, 1), (1, 1), (2, 2), (1, 1)),
+    "windows that meet no pixel": ((12, 16, 3, 3), 8, (2, 2), (4, 4), (2, 2), (1, 1)),
+    "many images": ((100, 8, 4, 4), 8, (2, 2), (2, 2), (0, 0), (1, 1)),
+    "large kernel, weights in several chunks": ((5, 40, 5, 5), 17, (7, 7), (1, 1), (2, 2), (1, 1)),
+}
+GEOMETRIES["first layer, windows that meet no pixel"] = ((12, 2, 3, 3), 8, (2, 2), (4, 4), (2, 2), (1, 1))
+
+
+def geometry_arrays(geometry):
+    shape, filters, kernel, stride, padding, dilation = geometry
+    options = {"stride": stride, "padding": padding, "dilation": dilation}
+    x, weight, bias = draw(*shape), draw(filters, shape[1], *kernel, seed=1), draw(filters, seed=2)
+    dout = draw(*reference.conv2d_forward(x, weight, **options).shape, seed=3)
+    return x, weight, bias, dout, options
+
+
+def inputs_of(memory, x, padding):
+    """x as the kernels may be given it."""
+    yield memory.blocks(x)
+    if x.shape[1] <= 8:
+        yield memory.blocks(x, 16)
+    if x.shape[1] <= 3:
+        yield memory.image(x, padding)
+
+
+@pytest.fixture(params=GEOMETRIES.values(), ids=GEOMETRIES)
+def geometry(request):
+    return request.param
+
+
+def test_convolution_equals_its_twin(memory, geometry):
+    x, weight, bias, dout, options = geometry_arrays(geometry)
+    weights = memory.weights(blocked.convolution_weights, weight)
+    for at in inputs_of(memory, x, options["padding"]):
+        for with_bias, relu in ((False, False), (True, False), (False, True), (True, True)):
+            expected = reference.conv2d_forward(*wide(x, weight), wide(bias)[0] if with_bias else None, **options)
+            expected = np.maximum(expected, 0) if relu else expected
+            out = memory.blocks_of(dout.shape)
+            steps = blocked.convolution(
+                at, weights, memory.copy(bias) if with_bias else None, out, relu=relu, new=memory.new, **options
+            )
+            run(steps, twice=True)
+            assert_close(memory.unpack(out), expected, np.float32)
+            assert np.isfinite(out.flat).all()
+
+
+def test_gradients_of_convolution_equal_their_twins(memory, geometry):
+    x, weight, _, dout, options = geometry_arrays(geometry)
+    expected_dx, expected_dweight, expected_dbias = reference.conv2d_backward(*wide(dout, x, weight), **options)
+    dy = memory.blocks(dout)
+
+    dx = memory.blocks_of(x.shape)
+    weights = memory.weights(blocked.convolution_weights, weight)
+    run(blocked.input_gradient(dy, weights, dx, new=memory.new, **options), twice=True)
+    assert_close(memory.unpack(dx), expected_dx, np.float32)
+    assert np.isfinite(dx.flat).all()
+
+    for at in inputs_of(memory, x, options["padding"]):
+        grad = memory.new(weight.size).reshape(weight.shape)
+        weights = blocked.convolution_weights(grad)
+        run([blocked.weight_gradient(at, dy, weights, new=memory.new, **options)], twice=True)
+        assert_close(grad, expected_dweight, np.float32)
+
+    dbias = memory.new(len(weight))
+    run([blocked.channel_sums(dy, dbias=dbias)], twice=True)
+    assert_close(dbias, expected_dbias, np.float32)
+
+
+# (N, C, H, W), F
+LINEAR = {
+    "vectors": ((13, 40, 1, 1), 10),
+    "few vectors": ((5, 3, 1, 1), 1),
+    "whole blocks": ((12, 32, 1, 1), 32),
+    "one image": ((1, 5, 2, 3), 24),
+    "images, uneven": ((25, 17, 3, 2), 33),
+    "images, whole blocks": ((100, 16, 2, 2), 16),
+    "many outputs": ((13, 24, 1, 1), 300),
+    "more batch blocks than are listed at a time": ((800, 3, 1, 1), 17),
+    "more batch blocks than are listed at a time, whole": ((781, 8, 1, 2), 16),
+}
+
+
+@pytest.mark.parametrize("case", LINEAR.values(), ids=LINEAR)
+def test_linear_is_a_convolution_with_one_output_pixel(memory, case):
+    shape, features = case
+    x, weight, bias = draw(*shape), draw(int(np.prod(shape[1:])), features, seed=1), draw(features, seed=2)
+    dout = draw(shape[0], features, seed=3)
+    rows = x.reshape(shape[0], -1)
+    at, dy = memory.blocks(x), memory.blocks(dout[:, :, None, None])
+    weights = memory.weights(lambda array: blocked.linear_weights(array, shape[1:]), weight)
+
+    out, dx = memory.blocks_of((shape[0], features, 1, 1)), memory.blocks_of(shape)
+    run(blocked.convolution(at, weights, memory.copy(bias), out, relu=False, new=memory.new, **WINDOW), twice=True)
+    expected = reference.linear_forward(*wide(rows, weight, bias))
+    assert_close(memory.unpack(out)[:, :, 0, 0], expected, np.float32)
+    run(blocked.input_gradient(dy, weights, dx, new=memory.new, **WINDOW), twice=True)
+    grad = memory.new(weight.size).reshape(weight.shape)
+    steps = [blocked.weight_gradient(at, dy, blocked.linear_weights(grad, shape[1:]), new=memory.new, **WINDOW)]
+    run(steps, twice=True)
+    expected_dx, expected_dweight, _ = reference.linear_backward(*wide(dout, rows, weight))
+    assert_close(memory.unpack(dx).reshape(rows.shape), expected_dx, np.float32)
+    assert_close(grad, expected_dweight, np.float32)
+    assert np.isfinite(out.flat).all()
+    assert np.isfinite(dx.flat).all()
+
+
+@pytest.mark.parametrize("as_image", [False, True], ids=["blocks", "image"])
+def test_nan_reaches_the_outputs_that_see_it_and_no_others(memory, as_image):
+    x, weight = draw(13, 3, 6, 5), draw(17, 3, 3, 2, seed=1)
+    x[4, 1, 2, 3] = x[12, 2, 5, 4] = np.nan
+    options = {"stride": (1, 2), "padding": (1, 1), "dilation": (1, 1)}
+    expected = reference.conv2d_forward(x, weight, **options)
+    out = memory.blocks_of(expected.shape)
+    at = memory.image(x, (1, 1)) if as_image else memory.blocks(x)
+    weights = memory.weights(blocked.convolution_weights, weight)
+    run(blocked.convolution(at, weights, None, out, relu=True, new=memory.new, **options))
+    assert 0 < np.isnan(expected).sum() < expected.size
+    np.testing.assert_array_equal(np.isnan(memory.unpack(out)), np.isnan(expected))
+
+
+# -- batch norm, relu and max-pool ----------------------------------------------------------------------------
+
+POINT = blocked.POINT
+APART = {
+    "none": POINT,
+    "2×2": (2, 2, 2, 2, 0, 0),
+    "2×3, gaps": (2, 3, 3, 4, 0, 0),
+    "1×1, stride 2": (1, 1, 2, 2, 0, 0),
+}
+OVERLAPPING = {
+    "3×3, stride 2": (3, 3, 2, 2, 0, 0),
+    "3×3, stride 2, padded": (3, 3, 2, 2, 1, 1),
+    "2×2, stride 1": (2, 2, 1, 1, 0, 0),
+    "2×2, padded": (2, 2, 2, 2, 1, 1),
+    "4×2, stride 1×2, padded": (4, 2, 1, 2, 2, 0),
+}
+UNIT_SHAPES = [(1, 3, 4, 4), (5, 8, 7, 5), (12, 16, 6, 6), (13, 17, 5, 8), (25, 40, 4, 4), (100, 5, 9, 7)]
+
+
+class Unit:
+    """Arrays of a unit, its steps' outputs, and what the twins make of the same in float64."""
+
+    def __init__(self, memory, x, window, *, normed, relu, gamma=None):
+        self.memory, self.x, self.window, self.relu = memory, x, window, relu
+        kernel, stride, padding = window[:2], window[2:4], window[4:]
+        self.pool = {"kernel_size": kernel, "stride": stride, "padding": padding}
+        self.pooled = window != POINT
+        channels = x.shape[1]
+        self.count = x.size // channels
+        self.gamma = draw(channels, seed=4) if gamma is None else np.asarray(gamma, np.float32)
+        self.beta = draw(channels, seed=5)
+        self.at = memory.blocks(x)
+        self.norm = self.index = self.picked = None
+        if normed:
+            whole = self.at.channel_blocks * self.at.lanes
+            self.dgamma, self.dbeta = memory.new(channels), memory.new(channels)
+            arrays = memory.copy(self.gamma), memory.copy(self.beta), self.dgamma, self.dbeta
+            self.norm = blocked.norm(*arrays, 1e-5, channels=whole, new=memory.new)
+        z = x.astype(np.float64)
+        if normed:
+            z, self.mean, self.var = reference.batch_norm_forward(z, *wide(self.gamma, self.beta))
+        self.z = np.maximum(z, 0) if relu else z
+        self.expected, self.argmax = reference.max_pool2d_forward(self.z, **self.pool)
+        self.out = memory.blocks_of(self.expected.shape)
+        if self.pooled:
+            self.index = memory.new(self.out.size, np.uint8)
+            self.picked = memory.blocks_of(self.expected.shape)
+
+    def forward(self, n_threads=2):
+        steps = [] if self.norm is None else [blocked.norm_statistics(self.at, self.norm)]
+        unit = blocked.unit(
+            self.at,
+            self.out,
+            norm=self.norm,
+            relu=self.relu,
+            window=self.window,
+            index=self.index,
+            picked=self.picked,
+        )
+        run([*steps, unit], n_threads, twice=True)
+        return self.memory.unpack(self.out)
+
+    def backward(self, dout, n_threads=2, *, in_place=False):
+        """dx, with dgamma and dbeta set where there is a norm."""
+        dy = self.memory.blocks(dout)
+        dx = dy if in_place else self.memory.blocks_of(self.x.shape)
+        out = self.out if self.relu else None
+        steps = []
+        if self.norm is not None:
+            x = self.picked or self.at
+            steps.append(blocked.channel_sums(dy, out=out, norm=self.norm, x=x, count=self.count))
+        steps.append(
+            blocked.unit_gradient(dy, dx, out=out, norm=self.norm, x=self.at, window=self.window, index=self.index)
+        )
+        run(steps, n_threads, twice=not in_place)
+        assert np.isfinite(dx.flat).all()
+        return self.memory.unpack(dx)
+
+    def expected_backward(self, dout):
+        dz = reference.max_pool2d_backward(dout.astype(np.float64), self.argmax, self.x.shape, **self.pool)
+        if self.relu:
+            dz *= self.z > 0
+        if self.norm is None:
+            return dz, None, None
+        return reference.batch_norm_backward(dz, *wide(self.x, self.gamma), self.mean, self.var)
+
+
+@pytest.mark.parametrize("relu", [False, True], ids=["linear", "relu"])
+@pytest.mark.parametrize("normed", [False, True], ids=["plain", "norm"])
+@pytest.mark.parametrize("window", (APART | OVERLAPPING).values(), ids=APART | OVERLAPPING)
+@pytest.mark.parametrize("shape", UNIT_SHAPES, ids=str)
+def test_units_equal_their_twins(memory, shape, window, normed, relu):
+    unit = Unit(memory, draw(*shape), window, normed=normed, relu=relu)
+    assert_close(unit.forward(), unit.expected, np.float32)
+    assert np.isfinite(unit.out.flat).all()
+    if unit.pooled:
+        rows = unit.argmax.reshape(*shape[:2], -1)
+        picked = np.take_along_axis(unit.x.reshape(*shape[:2], -1), rows, axis=2).reshape(unit.expected.shape)
+        seen = unit.expected > 0 if relu else np.True_
+        np.testing.assert_array_equal(
+            np.where(seen, unit.memory.unpack(unit.picked), 0), np.where(seen, picked, 0)
+        )
+    if normed and window in OVERLAPPING.values():
+        with pytest.raises(ValueError, match="overlapping windows and a norm are separate units"):
+            unit.backward(unit.expected.astype(np.float32))
+        return
+    dout = draw(*unit.expected.shape, seed=6)
+    actual = unit.backward(dout)
+    dx, dgamma, dbeta = unit.expected_backward(dout)
+    assert_close(actual, dx, np.float32)
+    if normed:
+        assert_close(unit.dgamma, dgamma, np.float32)
+        assert_close(unit.dbeta, dbeta, np.float32)
+    if window == POINT:
+        np.testing.assert_array_equal(unit.backward(dout, in_place=True), actual)
+
+
+@pytest.mark.parametrize("window", [POINT, (2, 2, 2, 2, 0, 0)], ids=["point", "pool"])
+@pytest.mark.parametrize("gamma", [0.0, -1.5], ids=["zero", "negative"])
+def test_scales_that_turn_maxima_round_or_make_all_equal(memory, window, gamma):
+    unit = Unit(memory, draw(13, 17, 5, 6), window, normed=True, relu=True, gamma=np.full(17, gamma))
+    assert_close(unit.forward(), unit.expected, np.float32)
+    dout = draw(*unit.expected.shape, seed=6)
+    actual = unit.backward(dout)
+    dx, dgamma, dbeta = unit.expected_backward(dout)
+    assert_close(actual, dx, np.float32)
+    assert_close(unit.dgamma, dgamma, np.float32)
+    assert_close(unit.dbeta, dbeta, np.float32)
+
+
+@pytest.mark.parametrize("shape", [(64, 3, 8, 8), (500, 40, 1, 1)], ids=str)
+def test_large_means_cost_no_accuracy(memory, shape):
+    """As much as those of `batch_norm_forward`, which the layers use one by one."""
+    x = (1e4 + np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+    unit = Unit(memory, x, POINT, normed=True, relu=False, gamma=np.ones(shape[1]))
+    out = unit.forward()
+    np.testing.assert_allclose(out, unit.expected, rtol=0, atol=5e-6)
+    np.testing.assert_allclose(unit.forward(), out, rtol=0, atol=0)
+    running_mean, running_var = np.zeros(shape[1], np.float32), np.zeros(shape[1], np.float32)
+    unit.norm.update(running_mean, running_var, 1.0, unit.count)
+    np.testing.assert_allclose(running_mean, unit.mean, rtol=1e-7)
+    np.testing.assert_allclose(running_var, unit.var * unit.count / (unit.count - 1), rtol=1e-6)
+    dout = draw(*shape, seed=6) + 1  # Σ dout is large, and with it what an error of the mean would cost
+    dx, dgamma, _ = unit.expected_backward(dout)
+    assert_close(unit.backward(dout), dx, np.float32)
+    assert_close(unit.dgamma, dgamma, np.float32)
+
+
+def test_running_statistics_move_by_the_momentum(memory):
+    unit = Unit(memory, 2 + 3 * draw(13, 17, 3, 4), POINT, normed=True, relu=False)
+    unit.forward()
+    mean, var = draw(17, seed=7), np.square(draw(17, seed=8))
+    new_mean, new_var = mean.copy(), var.copy()
+    unit.norm.update(new_mean, new_var, 0.3, unit.count)
+    assert_close(new_mean, 0.7 * mean + 0.3 * unit.mean, np.float32)
+    assert_close(new_var, 0.7 * var + 0.3 * unit.var * unit.count / (unit.count - 1), np.float32)
+
+
+def test_norm_uses_given_statistics(memory):
+    unit = Unit(memory, draw(13, 17, 3, 4), POINT, normed=True, relu=False)
+    mean, var = draw(17, seed=7), np.square(draw(17, seed=8))
+    unit.norm.use(mean, var)
+    run([blocked.unit(unit.at, unit.out, norm=unit.norm, relu=False, window=POINT, index=None, picked=None)])
+    expected = reference.batch_norm_inference(*wide(unit.x, unit.gamma, unit.beta, mean, var))
+    assert_close(unit.memory.unpack(unit.out), expected, np.float32)
+    assert np.isfinite(unit.out.flat).all()
+
+
+@pytest.mark.parametrize("window", [POINT, (2, 2, 2, 2, 0, 0), (3, 3, 2, 2, 1, 1)], ids=["point", "2×2", "3×3"])
+def test_nan_is_not_lost_in_relu_and_pool(memory, window):
+    x = draw(13, 9, 6, 6)
+    x[0, 0, 0, 0] = x[4, 8, 3, 2] = x[12, 3, 5, 5] = np.nan
+    unit = Unit(memory, x, window, normed=False, relu=True)
+    out = unit.forward()
+    assert np.isnan(unit.expected).any()
+    np.testing.assert_array_equal(np.isnan(out), np.isnan(unit.expected))
+
+
+def test_nan_stays_in_its_channel_of_a_norm(memory):
+    x = draw(13, 9, 3, 3)
+    x[4, 2, 1, 1] = np.nan
+    out = Unit(memory, x, POINT, normed=True, relu=True).forward()
+    np.testing.assert_array_equal(np.isnan(out).all(axis=(0, 2, 3)), np.arange(9) == 2)
+    np.testing.assert_array_equal(np.isnan(out).any(axis=(0, 2, 3)), np.arange(9) == 2)
+
+
+@pytest.mark.parametrize("shape", [(13, 17, 3, 2), (5, 8, 1, 1)], ids=str)
+def test_bias_gradient_behind_a_relu(memory, shape):
+    out, dout, dbias = draw(*shape), draw(*shape, seed=1), memory.new(shape[1])
+    step = blocked.channel_sums(memory.blocks(dout), out=memory.blocks(out), dbias=dbias)
+    run([step], twice=True)
+    assert_close(dbias, np.where(out > 0, dout, 0).sum(axis=(0, 2, 3), dtype=np.float64), np.float32)
+
+
+# -- element by element ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", ["relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu"])
+def test_activations_equal_their_twins(memory, function):
+    x, dout = 3 * draw(13, 17, 3, 2), draw(13, 17, 3, 2, seed=1)
+    x[3, 4, 1, 1] = np.nan
+    slope = {"negative_slope": 0.1} if function == "leaky_relu" else {}
+    out = memory.blocks_of(x.shape)
+    run([blocked.activation(function, memory.blocks(x), out, *slope.values())], twice=True)
+    actual = memory.unpack(out)
+    assert np.isnan(actual[3, 4, 1, 1])
+    assert np.isfinite(actual).sum() == actual.size - 1
+    known = np.nan_to_num(x)
+    expected = getattr(reference, f"{function}_forward")(*wide(known), **slope)
+    actual[3, 4, 1, 1] = expected[3, 4, 1, 1]
+    assert_close(actual, expected, np.float32)
+
+    dx, in_place = memory.blocks_of(x.shape), memory.blocks(dout)
+    run([blocked.activation_gradient(function, in_place, memory.blocks(known), dx, *slope.values())], twice=True)
+    expected = getattr(reference, f"{function}_backward")(*wide(dout, known), **slope)
+    assert_close(memory.unpack(dx), expected, np.float32)
+    assert np.isfinite(dx.flat).all()
+    run([blocked.activation_gradient(function, in_place, memory.blocks(known), in_place, *slope.values())])
+    np.testing.assert_array_equal(memory.unpack(in_place), memory.unpack(dx))
+
+
+@pytest.mark.parametrize("product", [False, True])
+@pytest.mark.parametrize("shape", [(13, 17, 3, 2), (100, 8, 9, 7)], ids=str)
+def test_sum_and_product(memory, shape, product):
+    x, y = draw(*shape), draw(*shape, seed=1)
+    x_at, y_at, out = memory.blocks(x), memory.blocks(y), memory.blocks_of(shape)
+    run([blocked.combine(x_at, y_at, out, product=product)], twice=True)
+    expected = x * y if product else x + y
+    np.testing.assert_array_equal(memory.unpack(out), expected)
+    assert np.isfinite(out.flat).all()
+    run([blocked.combine(x_at, y_at, x_at, product=product)])
+    np.testing.assert_array_equal(memory.unpack(x_at), expected)
+
+
+# -- threads --------------------------------------------------------------------------------------------------
+
+
+def many_steps(memory, n_threads):
+    """The bytes that every kind of step makes of arrays large enough for several tasks."""
+    x, weight, bias = draw(100, 17, 12, 14), draw(40, 17, 3, 2, seed=1), draw(40, seed=2)
+    options = {"stride": (2, 1), "padding": (1, 1), "dilation": (1, 1)}
+    at, image = memory.blocks(x), memory.image(draw(100, 1, 12, 14), (1, 1))
+    weights, first = (memory.weights(blocked.convolution_weights, w) for w in (weight, draw(40, 1, 3, 2, seed=3)))
+    shape = reference.conv2d_forward(x[:1], weight, **options).shape
+    dout = memory.blocks(draw(100, *shape[1:], seed=4))
+    results = {}
+
+    def blocks(name, shape):
+        results[name] = memory.blocks_of(shape)
+        return results[name]
+
+    def array(name, *shape):
+        results[name] = memory.new(int(np.prod(shape))).reshape(shape)
+        return results[name]
+
+    new = memory.new
+    gradients = [(at, weight.shape, "blocks"), (image, (40, 1, 3, 2), "image")]
+    for x_at, w, name in ((at, weights, "blocks"), (image, first, "image")):
+        out = blocks(f"convolution of {name}", dout.shape)
+        run(blocked.convolution(x_at, w, memory.copy(bias), out, relu=True, new=new, **options), n_threads)
+    run(blocked.input_gradient(dout, weights, blocks("dx", x.shape), new=new, **options), n_threads)
+    for x_at, shape, name in gradients:
+        grad = blocked.convolution_weights(array(f"dweight of {name}", *shape))
+        run([blocked.weight_gradient(x_at, dout, grad, new=new, **options)], n_threads)
+    run([blocked.channel_sums(dout, dbias=array("dbias", 40))], n_threads)
+
+    linear = memory.weights(lambda a: blocked.linear_weights(a, x.shape[1:]), draw(x[0].size, 300, seed=5))
+    scores, dscores = blocks("linear", (100, 300, 1, 1)), memory.blocks(draw(100, 300, 1, 1, seed=6))
+    run(blocked.convolution(at, linear, None, scores, relu=False, new=new, **WINDOW), n_threads)
+    run(blocked.input_gradient(dscores, linear, blocks("dx of linear", x.shape), new=new, **WINDOW), n_threads)
+    grad = blocked.linear_weights(array("dweight of linear", x[0].size, 300), x.shape[1:])
+    run([blocked.weight_gradient(at, dscores, grad, new=new, **WINDOW)], n_threads)
+
+    for name, window, normed in (
+        ("norm", POINT, True),
+        ("pool", (2, 2, 2, 2, 0, 0), True),
+        ("overlap", (3, 3, 2, 2, 1, 1), False),
+    ):
+        unit = Unit(memory, x, window, normed=normed, relu=True)
+        results[f"{name} forward"] = unit.forward(n_threads)
+        results[f"{name} backward"] = unit.backward(draw(*unit.expected.shape, seed=7), n_threads)
+        if normed:
+            results |= {f"{name} dgamma": unit.dgamma, f"{name} dbeta": unit.dbeta}
+    run([blocked.activation("gelu", at, blocks("activation", x.shape))], n_threads)
+    run([blocked.activation_gradient("gelu", at, at, blocks("dx of activation", x.shape))], n_threads)
+    run([blocked.combine(at, at, blocks("sum", x.shape), product=False)], n_threads)
+    return {
+        name: np.asarray(made.flat if isinstance(made, blocked.Blocks) else made).tobytes()
+        for name, made in results.items()
+    }
+
+
+@pytest.mark.skipif(not cnn_ext.openmp_enabled(), reason="this build has no OpenMP")
+def test_same_bits_on_any_number_of_threads(memory):
+    expected = many_steps(memory, 1)
+    for n_threads in (2, 3):
+        actual = many_steps(memory, n_threads)
+        assert [name for name in expected if actual[name] != expected[name]] == [], f"{n_threads} threads"
