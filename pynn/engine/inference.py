@@ -21,7 +21,7 @@ PLANS = 8  # batch sizes whose plans are kept
 class Predictor:
     """The outputs of `model` in evaluation mode, as the model's own but faster.
 
-    `refresh()` takes over the model's present parameters and statistics; until then the last ones stand.
+    `refresh()` takes over the model's present parameters and statistics: to be called once they have changed.
     """
 
     def __init__(self, model: Module):
