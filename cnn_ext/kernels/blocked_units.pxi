@@ -20,6 +20,11 @@ cdef extern from "lanes.h" nogil:
     lane_flags lanes_get_index(const uint8_t* f)
     lanes lanes_at(lane_flags index, int at, lanes x)
 
+cdef bint alike(Blocks x, Blocks y):
+    """Whether two Blocks have their values in the same places."""
+    return x.shape == y.shape and x.lanes == y.lanes and x.batch == y.batch
+
+
 cdef enum:
     SLOTS = 32  # pieces of a pass over a batch, at least, where it has as many rows
 
@@ -61,24 +66,40 @@ cdef class Norm:
     cdef double eps
 
     def __init__(
-        self, float[:, ::1] memory, float[::1] weight, float[::1] bias, float[::1] dweight, float[::1] dbias,
-        double eps,
+        self, float[:, ::1] memory not None, float[::1] weight not None, float[::1] bias not None,
+        float[::1] dweight not None, float[::1] dbias not None, double eps,
     ):
         """memory : (8, channels in whole blocks). The others: (C,) each."""
+        cdef Py_ssize_t c = weight.shape[0]
+        if memory.shape[0] != 8 or not 1 <= c <= memory.shape[1] or not (
+            c == bias.shape[0] == dweight.shape[0] == dbias.shape[0]
+        ):
+            raise ValueError("Norm: arrays of different lengths")
         self.mean, self.var, self.scale, self.shift = memory[0], memory[1], memory[2], memory[3]
         self.a, self.b, self.c, self.rest = memory[4], memory[5], memory[6], memory[7]
         self.weight, self.bias, self.dweight, self.dbias, self.eps = weight, bias, dweight, dbias, eps
 
-    def update(self, float[::1] running_mean, float[::1] running_var, double momentum, double count):
+    cdef bint fits(self, Blocks x):
+        return self.weight.shape[0] == x.at.c and self.mean.shape[0] >= x.channel_blocks * x.lanes
+
+    cdef check_statistics(self, Py_ssize_t mean, Py_ssize_t var):
+        if not mean == var == self.weight.shape[0]:
+            raise ValueError(f"Norm: statistics of {mean} and {var} channels, expected {self.weight.shape[0]}")
+
+    def update(
+        self, float[::1] running_mean not None, float[::1] running_var not None, double momentum, double count
+    ):
         """The running statistics moved towards the batch's, whose variance is made unbiased."""
         cdef Py_ssize_t k
+        self.check_statistics(running_mean.shape[0], running_var.shape[0])
         for k in range(self.weight.shape[0]):
             running_mean[k] = <float>((1 - momentum) * running_mean[k] + momentum * self.mean[k])
             running_var[k] = <float>((1 - momentum) * running_var[k] + momentum * self.var[k] * count / (count - 1))
 
-    def use(self, const float[::1] running_mean, const float[::1] running_var):
+    def use(self, const float[::1] running_mean not None, const float[::1] running_var not None):
         """Scale and shift from these statistics, as at inference."""
         cdef Py_ssize_t k
+        self.check_statistics(running_mean.shape[0], running_var.shape[0])
         for k in range(self.mean.shape[0]):
             if k < self.weight.shape[0]:
                 self.set_forward(k, running_mean[k], running_var[k])
@@ -116,8 +137,10 @@ cdef class NormStatistics(Step):
     cdef Pieces pieces
     cdef double[:, :, ::1] slots  # (slots, mean and Σ of squares around it, lanes)
 
-    def __init__(self, Blocks x, Norm norm):
+    def __init__(self, Blocks x not None, Norm norm not None):
         import numpy
+        if not norm.fits(x):
+            raise ValueError("NormStatistics: x and norm do not belong together")
         self.x, self.norm, self.pieces = x, norm, Pieces(x, x.at.h)
         self.slots = numpy.zeros((self.pieces.count, 2, x.lanes))
         self.worth_threads = x.size > 20_000
@@ -216,6 +239,23 @@ cdef void set_window(PoolWindow* w, tuple sizes):
     w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.pad_h, w.pad_w = sizes
 
 
+cdef bint pools(const PoolWindow* w, const Layout* x, const Layout* out) noexcept:
+    """Whether `out` has a pixel for each window of x, none of which lies in the padding alone."""
+    return (
+        axis_pools(w.kernel_h, w.stride_h, w.pad_h, x.h, out.h) and axis_pools(w.kernel_w, w.stride_w, w.pad_w, x.w, out.w)
+        and x.n == out.n and x.c == out.c and x.lanes == out.lanes and x.batch == out.batch
+    )
+
+
+cdef bint axis_pools(Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t pad, Py_ssize_t size, Py_ssize_t out) noexcept:
+    return 0 <= pad < kernel <= size + 2 * pad and stride >= 1 and out == (size + 2 * pad - kernel) // stride + 1
+
+
+cdef bint indexes(const uint8_t[::1] index, const PoolWindow* w, Blocks out):
+    """Whether an index has a byte for each value of `out`, and a byte numbers the pixels of a window."""
+    return index.shape[0] >= out.size and <Py_ssize_t>w.kernel_h * w.kernel_w <= 256
+
+
 cdef class Unit(Step):
     """out = max over windows of relu((x − mean) · scale + shift), each part as asked for; in one pass over x.
 
@@ -229,14 +269,21 @@ cdef class Unit(Step):
     cdef uint8_t[::1] index
     cdef Pieces pieces
 
-    def __init__(self, Blocks x, Blocks out, Norm norm, bint relu, tuple window, uint8_t[::1] index, Blocks picked):
+    def __init__(
+        self, Blocks x not None, Blocks out not None, Norm norm, bint relu, tuple window not None, uint8_t[::1] index,
+        Blocks picked,
+    ):
         """window : (KH, KW, SH, SW, PH, PW)."""
         self.x, self.out, self.norm, self.relu, self.index, self.picked = x, out, norm, relu, index, picked
         set_window(&self.window, window)
         self.pieces = Pieces(out, out.at.h)
         self.worth_threads = x.size > 20_000
-        if (x.shape[:2], x.lanes, x.batch) != (out.shape[:2], out.lanes, out.batch) or (index is not None and index.shape[0] < out.size):
-            raise ValueError("Unit: x, out and index do not belong together")
+        if (
+            not pools(&self.window, &x.at, &out.at) or (norm is not None and not norm.fits(x))
+            or (index is not None and not indexes(index, &self.window, out))
+            or (picked is not None and not alike(picked, out))
+        ):
+            raise ValueError("Unit: x, out, norm, window, index and picked do not belong together")
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t slot
@@ -337,15 +384,22 @@ cdef class ChannelSums(Step):
     cdef double count
     cdef double[:, :, ::1] slots  # (slots, D and E, lanes)
 
-    def __init__(self, Blocks dout, Blocks out, bint relu, Norm norm, Blocks x, double count, float[::1] dbias):
+    def __init__(
+        self, Blocks dout not None, Blocks out, bint relu, Norm norm, Blocks x, double count, float[::1] dbias
+    ):
         """count : values of a channel that the norm's mean was taken over."""
         import numpy
+        if (
+            (relu and out is None) or (out is not None and not alike(out, dout))
+            or (x is not None and not alike(x, dout))
+            or (norm is None and (dbias is None or dbias.shape[0] != dout.at.c))
+            or (norm is not None and (x is None or not norm.fits(dout) or not count >= 1))
+        ):
+            raise ValueError("ChannelSums: dout, out, norm, x and dbias do not belong together")
         self.dout, self.out, self.relu, self.norm, self.x = dout, out, relu, norm, x
         self.dbias, self.count, self.pieces = dbias, count, Pieces(dout, dout.at.h)
         self.slots = numpy.zeros((self.pieces.count, 2, dout.lanes))
         self.worth_threads = dout.size > 20_000
-        if (out is not None and out.shape != dout.shape) or (x is not None and x.shape != dout.shape):
-            raise ValueError("ChannelSums: dout, out and x do not belong together")
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t slot, cb, k, first
@@ -404,10 +458,19 @@ cdef class UnitBackward(Step):
     cdef Pieces pieces
 
     def __init__(
-        self, Blocks dout, Blocks out, bint relu, Norm norm, Blocks x, tuple window, const uint8_t[::1] index, Blocks dx
+        self, Blocks dout not None, Blocks out, bint relu, Norm norm, Blocks x, tuple window not None,
+        const uint8_t[::1] index, Blocks dx not None,
     ):
         cdef PoolWindow w
+        cdef bint point
         set_window(&w, window)
+        point = w.kernel_h * w.kernel_w == 1 and w.stride_h * w.stride_w == 1
+        if (
+            not pools(&w, &dx.at, &dout.at) or (relu and (out is None or not alike(out, dout)))
+            or (norm is not None and (x is None or not alike(x, dx) or not norm.fits(dx)))
+            or (not point and (index is None or not indexes(index, &w, dout)))
+        ):
+            raise ValueError("UnitBackward: dout, out, norm, x, window, index and dx do not belong together")
         self.dout, self.out, self.relu, self.norm, self.x, self.dx = dout, out, relu, norm, x, dx
         self.window, self.index = w, index
         self.apart = w.kernel_h <= w.stride_h and w.kernel_w <= w.stride_w and w.pad_h == w.pad_w == 0
@@ -518,11 +581,13 @@ cdef class Activation(Step):
     cdef int function
     cdef float negative_slope
 
-    def __init__(self, int function, Blocks x, Blocks dout, Blocks out, float negative_slope):
+    def __init__(self, int function, Blocks x not None, Blocks dout, Blocks out not None, float negative_slope):
+        if not alike(x, out) or (dout is not None and not alike(dout, x)):
+            raise ValueError("Activation: arrays of different shapes")
+        if function not in ACTIVATIONS.values():
+            raise ValueError(f"Activation: there is no function {function}")
         self.function, self.negative_slope, self.x, self.out = function, negative_slope, x.flat, out.flat
         self.dout = None if dout is None else dout.flat
-        if x.shape != out.shape or (dout is not None and dout.shape != x.shape):
-            raise ValueError("Activation: arrays of different shapes")
         self.worth_threads = x.size > 20_000
 
     cdef void run(self, int n_threads) noexcept nogil:
@@ -540,9 +605,9 @@ cdef class Combine(Step):
     cdef float[::1] x, y, out
     cdef bint product
 
-    def __init__(self, Blocks x, Blocks y, Blocks out, bint product):
+    def __init__(self, Blocks x not None, Blocks y not None, Blocks out not None, bint product):
         self.x, self.y, self.out, self.product = x.flat, y.flat, out.flat, product
-        if not x.shape == y.shape == out.shape:
+        if not (alike(x, y) and alike(x, out)):
             raise ValueError("Combine: arrays of different shapes")
         self.worth_threads = x.size > 20_000
 

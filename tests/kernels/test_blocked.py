@@ -7,6 +7,7 @@ from kernel_cases import assert_close
 
 import cnn_ext
 from cnn_ext import blocked, reference
+from cnn_ext.isa import kernels
 
 WINDOW = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
 
@@ -542,3 +543,306 @@ def test_same_bits_on_any_number_of_threads(memory):
     for n_threads in (2, 3):
         actual = many_steps(memory, n_threads)
         assert [name for name in expected if actual[name] != expected[name]] == [], f"{n_threads} threads"
+
+
+# -- refusals -------------------------------------------------------------------------------------------------
+
+
+def floats(count):
+    return np.zeros(count, np.float32)
+
+
+def of(*shape, lanes=None):
+    """Blocks of zeros."""
+    lanes = lanes or blocked.lanes_for(shape[1])
+    return blocked.Blocks(floats(blocked.blocks_size(shape, lanes)), shape, lanes)
+
+
+def image(shape, padding):
+    return blocked.Image(floats(blocked.image_size(shape, padding)), shape, padding)
+
+
+def weights(*shape):
+    return blocked.convolution_weights(np.zeros(shape, np.float32))
+
+
+def norm_of(channels, whole):
+    return blocked.norm(*(floats(channels) for _ in range(4)), 1e-5, channels=whole, new=floats)
+
+
+def convolution(x, weight, out, *, bias=None, **window):
+    return blocked.convolution(x, weight, bias, out, relu=False, new=floats, **(WINDOW | window))
+
+
+def input_gradient(dout, weight, dx, **window):
+    return blocked.input_gradient(dout, weight, dx, new=floats, **(WINDOW | window))
+
+
+def weight_gradient(x, dout, grad, **window):
+    return blocked.weight_gradient(x, dout, grad, new=floats, **(WINDOW | window))
+
+
+def unit(x, out, *, norm=None, window=POINT, index=None, picked=None):
+    return blocked.unit(x, out, norm=norm, relu=True, window=window, index=index, picked=picked)
+
+
+def unit_gradient(dout, dx, *, out=None, norm=None, x=None, window=POINT, index=None):
+    return blocked.unit_gradient(dout, dx, out=out, norm=norm, x=x, window=window, index=index)
+
+
+def places(terms=((0, 0, 0),), first=(0, 1), rows=(0,), row_first=(0,), columns=(0,), column_first=(0,)):
+    array = [np.array(each, np.intp) for each in (first, rows, row_first, columns, column_first)]
+    return kernels.Terms(np.array(terms, np.int32), *array)
+
+
+def gather(terms, x=None, *, bias=None, weights=64, out_block=64, chunks=1, per_task=(1, 1, 1)):
+    """Of 1 × 1 × 2 × 2 pixels."""
+    x = of(1, 8, 2, 2) if x is None else x
+    return kernels.Gather(x, floats(weights), bias, of(1, 8, 1, 1), terms, out_block, False, chunks, per_task)
+
+
+def outer(x=None, *, window=((1, 1), (0, 0), (1, 1)), slots=1, memory=9999, dy=(1, 8, 2, 2), grad=(8, 8, 3, 3)):
+    x = of(1, 8, 4, 4) if x is None else x
+    memory = None if memory is None else floats(memory)
+    return kernels.Outer(x, of(*dy), weights(*grad), *window, slots, memory)
+
+
+UINT8 = np.zeros(9999, np.uint8)
+PAIRS = (2, 2, 2, 2, 0, 0)
+REFUSALS = {
+    "Blocks": [
+        lambda: blocked.Blocks(floats(63), (1, 1, 2, 4), 8),
+        *(lambda lanes=lanes: blocked.Blocks(floats(99), (1, 1, 1, 1), lanes) for lanes in (0, -8, 1, 12, 32)),
+        *(
+            lambda shape=shape: blocked.Blocks(floats(99), shape, 8)
+            for shape in [
+                (0, 1, 1, 1), (-1, -1, 1, 1), (1, 1, 1), (1, 1, 1, 1, 1), (2**61, 8, 1, 1), (2**32, 8, 2**32, 1),
+                (1, 8, 2**31, 2**31), (2**40, 2**40, 1, 1),
+            ]
+        ),
+        lambda: blocked.pack(np.zeros((2, 1, 1, 1), np.float32), of(1, 1, 1, 1)),
+        lambda: blocked.unpack(of(1, 1, 1, 1), np.zeros((1, 1, 1, 2), np.float32)),
+        lambda: blocked.pack(np.zeros((1, 1, 1, 1)), of(1, 1, 1, 1)),
+    ],
+    "Image": [
+        lambda: blocked.Image(floats(47), (1, 1, 2, 2), (0, 0)),
+        *(lambda pad=pad: blocked.Image(floats(99), (1, 1, 2, 2), pad) for pad in [(-2, -2), (-1, 0), (2**61,) * 2, (0,)]),
+        *(lambda shape=shape: blocked.Image(floats(99), shape, (0, 0)) for shape in [(2**62, 1, 4, 4), (1, -1, 2, -2)]),
+        lambda: blocked.pack(np.zeros((1, 1, 4, 4), np.float32), image((1, 1, 2, 2), (1, 1))),
+    ],
+    "Weights": [
+        lambda: blocked.Weights(floats(10), (1, 1, 2, 6), (1, 1, 1, 2)),
+        lambda: blocked.Weights(floats(10), (2, 2, 2, 2), (2**62,) * 4),
+        lambda: blocked.Weights(floats(10), (2**40, 1, 1, 1), (0, 1, 1, 1)),
+        lambda: blocked.Weights(floats(10), (1, 1, 1, 1), (1, 1, 1, -1)),
+        lambda: blocked.Weights(floats(10), (-1, -1, 1, 1), (1, 1, 1, 1)),
+        lambda: blocked.Weights(floats(10), (1, 1, 1), (1, 1, 1)),
+        lambda: blocked.Weights(floats(10), (2, 2, 2, 2), (1, 1, 1)),
+        *(
+            lambda size=size, out=out, inner=inner: kernels.PackWeights(weights(8, 8, 1, 1), floats(size), out, inner, False)
+            for size, out, inner in [(63, 8, 8), (64, 0, 8), (64, 8, 0), (64, -8, -8), (64, 8, 16), (64, 12, 8)]
+        ),
+    ],
+    "convolution": [
+        lambda: convolution(of(1, 8, 4, 4), weights(8, 8, 3, 3), of(2, 8, 2, 2)),
+        lambda: convolution(of(1, 16, 4, 4), weights(8, 8, 3, 3), of(1, 8, 2, 2)),
+        lambda: convolution(of(1, 8, 4, 4), weights(8, 24, 3, 3), of(1, 8, 2, 2)),
+        lambda: convolution(of(1, 8, 4, 4), weights(24, 8, 3, 3), of(1, 8, 2, 2)),
+        lambda: convolution(of(1, 8, 4, 4), weights(8, 8, 3, 3), of(1, 24, 2, 2)),
+        lambda: convolution(of(1, 8, 4, 4), weights(8, 8, 3, 3), of(1, 8, 3, 2)),
+        lambda: convolution(of(1, 8, 4, 4), weights(8, 8, 3, 3), of(1, 8, 2, 2), bias=floats(3)),
+        lambda: convolution(of(1, 8, 4, 4), weights(5, 8, 3, 3), of(1, 5, 2, 2), bias=floats(3)),
+        *(
+            lambda window=window: convolution(of(1, 8, 4, 4), weights(8, 8, 3, 3), of(1, 8, 2, 2), **window)
+            for window in [{"stride": (0, 1)}, {"stride": (-1, -1)}, {"padding": (-1, 0)}, {"dilation": (0, 0)}]
+        ),
+        lambda: convolution(image((1, 1, 4, 4), (0, 0)), weights(8, 1, 3, 3), of(1, 8, 4, 4)),
+        lambda: convolution(image((1, 1, 4, 4), (1, 1)), weights(8, 1, 3, 3), of(1, 8, 2, 2)),
+        lambda: convolution(image((1, 1, 4, 4), (0, 0)), weights(8, 1, 3, 3), of(1, 8, 4, 4), padding=(1, 1)),
+        lambda: convolution(image((1, 2, 4, 4), (0, 0)), weights(8, 1, 3, 3), of(1, 8, 2, 2)),
+        lambda: convolution(image((1, 1, 4, 4), (0, 0)), weights(8, 1, 3, 3), of(13, 8, 2, 2)),
+        lambda: input_gradient(of(1, 8, 2, 2), weights(8, 8, 3, 3), of(2, 8, 4, 4)),
+        lambda: input_gradient(of(1, 8, 2, 2), weights(24, 8, 3, 3), of(1, 8, 4, 4)),
+        lambda: input_gradient(of(1, 8, 2, 2), weights(8, 24, 3, 3), of(1, 8, 4, 4)),
+        lambda: input_gradient(of(1, 8, 3, 2), weights(8, 8, 3, 3), of(1, 8, 4, 4)),
+        lambda: weight_gradient(of(1, 8, 4, 4), of(2, 8, 2, 2), weights(8, 8, 3, 3)),
+        lambda: weight_gradient(of(1, 8, 4, 4), of(1, 8, 2, 2), weights(8, 24, 3, 3)),
+        lambda: weight_gradient(of(1, 8, 4, 4), of(1, 8, 9, 9), weights(8, 8, 3, 3)),
+        lambda: weight_gradient(image((1, 1, 4, 4), (0, 0)), of(1, 8, 9, 9), weights(8, 1, 3, 3)),
+        lambda: weight_gradient(image((1, 1, 4, 4), (0, 0)), of(1, 8, 4, 4), weights(8, 1, 3, 3), padding=(1, 1)),
+        lambda: weight_gradient(of(1, 8, 4, 4), of(1, 8, 2, 2), weights(8, 8, 3, 3), stride=(0, 0)),
+    ],
+    "Terms": [
+        lambda: places(terms=((0, 0),)),
+        lambda: places(first=()),
+        lambda: places(first=(0, 9)),
+        lambda: places(first=(1, 0)),
+        lambda: places(first=(-1, 1)),
+        lambda: places(rows=(7,)),
+        lambda: places(rows=(-1,)),
+        lambda: places(columns=(3,)),
+        lambda: places(row_first=(0, 0)),
+        lambda: places(column_first=()),
+    ],
+    "Gather": [
+        *(
+            lambda terms=terms: gather(places(terms=(terms,)))
+            for terms in [(4, 0, 8), (-1, 0, 8), (0, 8, 8), (0, -1, 8), (0, 0, 9), (0, 0, -1)]
+        ),
+        lambda: gather(places(terms=((3, 0, 8),), row_first=(1,))),
+        lambda: gather(places(terms=((0, 0, 8),), column_first=(-1,))),
+        lambda: gather(places(rows=(0, 0), row_first=(0, 0))),
+        lambda: gather(places(terms=((0, 0, 3),)), image((1, 1, 1, 2), (0, 0))),
+        lambda: gather(places(terms=((1, 0, 2),)), image((1, 1, 2, 1), (0, 0))),
+        lambda: gather(places(), of(2, 8, 2, 2)),
+        lambda: gather(places(), chunks=0),
+        lambda: gather(places(), per_task=(0, 1, 1)),
+        lambda: gather(places(), weights=63),
+        lambda: gather(places(), bias=floats(7)),
+    ],
+    "Outer": [
+        lambda: outer(memory=None),
+        lambda: outer(memory=None, dy=(1, 8, 1, 1), grad=(8, 8, 5, 5)),
+        lambda: outer(image((1, 1, 4, 4), (0, 0)), memory=None, dy=(1, 8, 1, 1), grad=(8, 1, 4, 4)),
+        lambda: outer(slots=0),
+        lambda: outer(slots=-3),
+        lambda: outer(slots=20),
+        *(
+            lambda window=window: outer(window=window)
+            for window in [
+                ((0, 1), (0, 0), (1, 1)), ((-1, 1), (0, 0), (1, 1)), ((1, 1), (-9, 0), (1, 1)), ((1, 1), (0, 0), (1, -5)),
+            ]
+        ),
+    ],
+    "Norm": [
+        *(
+            lambda rows=rows, lengths=lengths: kernels.Norm(np.zeros((rows, 8), np.float32), *map(floats, lengths), 1e-5)
+            for rows, lengths in [(3, [8] * 4), (8, [16] * 4), (8, [8, 4, 8, 8]), (8, [8, 8, 4, 8]), (8, [8, 8, 8, 4])]
+        ),
+        lambda: kernels.Norm(np.zeros((8, 8), np.float32), *map(floats, [0] * 4), 1e-5),
+        lambda: norm_of(8, 8).update(floats(4), floats(8), 0.1, 9.0),
+        lambda: norm_of(8, 8).update(floats(8), floats(4), 0.1, 9.0),
+        lambda: norm_of(8, 8).use(floats(4), floats(8)),
+        lambda: norm_of(8, 8).use(floats(8), floats(9)),
+        lambda: blocked.norm_statistics(of(2, 24, 4, 4), norm_of(24, 24)),
+        lambda: blocked.norm_statistics(of(2, 24, 4, 4), norm_of(16, 16)),
+        lambda: blocked.norm_statistics(of(2, 24, 4, 4), norm_of(8, 32)),
+    ],
+    "Unit": [
+        lambda: unit(of(2, 8, 4, 4), of(2, 8, 4, 4), norm=norm_of(4, 8)),
+        lambda: unit(of(2, 16, 4, 4), of(2, 16, 4, 4), norm=norm_of(8, 8)),
+        lambda: unit(of(2, 8, 4, 4), of(2, 8, 5, 4)),
+        lambda: unit(of(2, 8, 4, 4), of(2, 8, 3, 4)),
+        lambda: unit(of(2, 8, 4, 4), of(3, 8, 4, 4)),
+        lambda: unit(of(2, 24, 4, 4), of(2, 24, 4, 4, lanes=8)),
+        lambda: unit(of(2, 8, 4, 4), of(2, 8, 4, 4), window=PAIRS),
+        *(
+            lambda window=window: unit(of(2, 8, 4, 4), of(2, 8, 2, 2), window=window)
+            for window in [
+                (2, 2, 0, 0, 0, 0), (0, 0, 2, 2, 0, 0), (-2, -2, 2, 2, 0, 0), (2, 2, 2, 2, -1, -1), (2**31 - 1,) * 6,
+                (2, 2, 2, 2),
+            ]
+        ),
+        lambda: unit(of(2, 8, 4, 4), of(2, 8, 4, 4), window=(2, 2, 2, 2, 2, 2)),
+        lambda: unit(of(2, 8, 4, 4), of(2, 8, 6, 6), window=(2, 2, 2, 2, 4, 4)),
+        lambda: unit(of(2, 8, 4, 4), of(2, 8, 2, 2), window=PAIRS, index=UINT8[:63]),
+        lambda: unit(of(2, 8, 4, 4), of(2, 8, 2, 2), window=PAIRS, picked=of(1, 8, 2, 2)),
+        lambda: unit(of(2, 8, 40, 40), of(2, 8, 1, 1), window=(40, 40, 40, 40, 0, 0), index=UINT8),
+        lambda: unit_gradient(of(2, 8, 4, 4), of(2, 8, 4, 4), norm=norm_of(8, 8)),
+        lambda: unit_gradient(of(2, 8, 4, 4), of(2, 8, 4, 4), norm=norm_of(4, 8), x=of(2, 8, 4, 4)),
+        lambda: unit_gradient(of(2, 8, 4, 4), of(2, 8, 4, 4), norm=norm_of(8, 8), x=of(1, 8, 4, 4)),
+        lambda: unit_gradient(of(2, 8, 4, 4), of(3, 8, 4, 4)),
+        lambda: unit_gradient(of(2, 24, 4, 4, lanes=8), of(2, 24, 4, 4)),
+        lambda: unit_gradient(of(2, 8, 2, 2), of(2, 8, 4, 4), window=PAIRS),
+        lambda: unit_gradient(of(2, 8, 2, 2), of(2, 8, 4, 4), window=PAIRS, index=UINT8[:63]),
+        lambda: unit_gradient(of(2, 8, 9, 9), of(2, 8, 4, 4), window=PAIRS, index=UINT8),
+        lambda: unit_gradient(of(2, 8, 2, 2), of(2, 8, 4, 4), window=(2, 2, 0, 0, 0, 0), index=UINT8),
+        lambda: unit_gradient(of(2, 8, 2, 2), of(2, 8, 4, 4), out=of(2, 8, 1, 1), window=PAIRS, index=UINT8),
+        lambda: kernels.UnitBackward(of(2, 8, 4, 4), None, True, None, None, POINT, None, of(2, 8, 4, 4)),
+    ],
+    "ChannelSums": [
+        lambda: blocked.channel_sums(of(2, 8, 4, 4)),
+        lambda: blocked.channel_sums(of(2, 8, 4, 4), dbias=floats(3)),
+        lambda: blocked.channel_sums(of(2, 8, 4, 4), dbias=floats(9)),
+        lambda: blocked.channel_sums(of(2, 8, 4, 4), norm=norm_of(8, 8)),
+        lambda: blocked.channel_sums(of(2, 8, 4, 4), norm=norm_of(4, 8), x=of(2, 8, 4, 4), count=9),
+        lambda: blocked.channel_sums(of(2, 8, 4, 4), norm=norm_of(8, 8), x=of(2, 8, 4, 4), count=0),
+        lambda: blocked.channel_sums(of(2, 24, 4, 4), out=of(2, 24, 4, 4, lanes=8), dbias=floats(24)),
+        lambda: blocked.channel_sums(of(2, 24, 4, 4), norm=norm_of(24, 32), x=of(2, 24, 4, 4, lanes=8), count=9),
+        lambda: kernels.ChannelSums(of(2, 8, 4, 4), None, True, None, None, 1, floats(8)),
+    ],
+    "element by element": [
+        lambda: kernels.Activation(99, of(2, 8, 4, 4), None, of(2, 8, 4, 4), 0),
+        lambda: kernels.Activation(-1, of(2, 8, 4, 4), None, of(2, 8, 4, 4), 0),
+        lambda: blocked.activation("relu", of(2, 8, 4, 4), of(2, 8, 4, 3)),
+        lambda: blocked.activation("relu", of(2, 24, 4, 4), of(2, 24, 4, 4, lanes=8)),
+        lambda: blocked.activation_gradient("relu", of(2, 24, 4, 4), of(2, 24, 4, 4, lanes=8), of(2, 24, 4, 4)),
+        lambda: blocked.combine(of(2, 24, 4, 4), of(2, 24, 4, 4, lanes=8), of(2, 24, 4, 4), product=False),
+        lambda: blocked.combine(of(2, 24, 4, 4), of(2, 24, 4, 4), of(2, 24, 4, 4, lanes=8), product=True),
+        lambda: blocked.combine(of(2, 8, 4, 4), of(1, 8, 4, 4), of(2, 8, 4, 4), product=True),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_wrong_arrays_are_refused(kind):
+    accepted = []
+    for number, call in enumerate(REFUSALS[kind]):
+        try:
+            call()
+        except (ValueError, OverflowError):
+            continue
+        accepted.append(number)
+    assert accepted == []
+
+
+def test_what_those_refusals_start_from_is_accepted():
+    run([gather(places(terms=((3, 0, 8),)))])
+    run([gather(places(terms=((0, 0, 2),)), image((1, 1, 1, 2), (0, 0)))])
+    run([outer(), outer(memory=None, dy=(1, 8, 1, 1), grad=(8, 8, 4, 4))])
+    run(convolution(of(1, 8, 4, 4), weights(8, 8, 3, 3), of(1, 8, 2, 2), bias=floats(8)))
+    run(convolution(image((1, 1, 4, 4), (1, 1)), weights(8, 1, 3, 3), of(1, 8, 4, 4), padding=(1, 1)))
+    run([unit(of(2, 8, 4, 4), of(2, 8, 2, 2), norm=norm_of(8, 8), window=PAIRS, index=UINT8[:64])])
+
+
+NOTHING = {
+    "Blocks": lambda: blocked.Blocks(None, (1, 1, 1, 1), 8),
+    "Blocks of no shape": lambda: blocked.Blocks(floats(99), None, 8),
+    "Image": lambda: blocked.Image(None, (1, 1, 2, 2), (0, 0)),
+    "Weights": lambda: blocked.Weights(None, (1, 1, 1, 1), (1, 1, 1, 1)),
+    "pack": lambda: kernels.pack_blocks(np.zeros((1, 1, 1, 1), np.float32), None, 1),
+    "pack nothing": lambda: kernels.pack_blocks(None, of(1, 1, 1, 1), 1),
+    "pack into no image": lambda: kernels.pack_image(np.zeros((1, 1, 1, 1), np.float32), None, 1),
+    "unpack": lambda: kernels.unpack_blocks(None, np.zeros((1, 1, 1, 1), np.float32), 1),
+    "PackWeights": lambda: kernels.PackWeights(None, floats(64), 8, 8, False),
+    "Terms": lambda: kernels.Terms(*[None] * 6),
+    "Gather": lambda: gather(None),
+    "Outer": lambda: kernels.Outer(
+        None, of(1, 8, 2, 2), weights(8, 8, 3, 3), (1, 1), (0, 0), (1, 1), 1, floats(99)
+    ),
+    "Outer without dy": lambda: kernels.Outer(
+        of(1, 8, 2, 2), None, weights(8, 8, 1, 1), *[(1, 1)] * 3, 1, floats(99)
+    ),
+    "Norm": lambda: kernels.Norm(None, *[floats(8)] * 4, 1e-5),
+    "Norm without weight": lambda: kernels.Norm(np.zeros((8, 8), np.float32), None, *[floats(8)] * 3, 1e-5),
+    "update": lambda: norm_of(8, 8).update(None, floats(8), 0.1, 9.0),
+    "use": lambda: norm_of(8, 8).use(None, None),
+    "NormStatistics": lambda: blocked.norm_statistics(None, norm_of(8, 8)),
+    "NormStatistics without norm": lambda: blocked.norm_statistics(of(2, 8, 4, 4), None),
+    "Unit": lambda: unit(None, of(2, 8, 4, 4)),
+    "Unit without out": lambda: unit(of(2, 8, 4, 4), None),
+    "Unit without window": lambda: unit(of(2, 8, 4, 4), of(2, 8, 4, 4), window=None),
+    "ChannelSums": lambda: blocked.channel_sums(None, dbias=floats(8)),
+    "UnitBackward": lambda: unit_gradient(None, of(2, 8, 4, 4)),
+    "UnitBackward without dx": lambda: unit_gradient(of(2, 8, 4, 4), None),
+    "Activation": lambda: blocked.activation("relu", None, of(2, 8, 4, 4)),
+    "Activation without out": lambda: blocked.activation("relu", of(2, 8, 4, 4), None),
+    "Combine": lambda: blocked.combine(None, of(2, 8, 4, 4), of(2, 8, 4, 4), product=False),
+    "Combine without out": lambda: blocked.combine(of(2, 8, 4, 4), of(2, 8, 4, 4), None, product=False),
+}
+
+
+@pytest.mark.parametrize("call", NOTHING.values(), ids=NOTHING)
+def test_none_is_refused_where_an_array_is_needed(call):
+    with pytest.raises(TypeError):
+        call()
