@@ -203,7 +203,9 @@ def convolution(
     """
     _check_pass("convolution", x, weight, out, stride, padding, dilation)
     f, c, *kernel = weight.shape
-    few = isinstance(x, Pixels) or (keep and out.shape[0] < BATCH and x.shape[2] * x.shape[3] > 1)
+    few = isinstance(x, Pixels) or (
+        keep and isinstance(x, Blocks) and out.shape[0] < BATCH and x.shape[2] * x.shape[3] > 1
+    )
     direct = isinstance(x, Image | Pixels)  # the padding is there
     packing = _packing(weight, out.lanes, c if direct else x.lanes, False, new)
     packs: list[Step] = [packing]

@@ -33,18 +33,25 @@ class Memory:
         inside[...] = array
         return inside
 
-    def blocks_of(self, shape, lanes=None):
+    def blocks_of(self, shape, lanes=None, batch=blocked.BATCH):
         """Blocks full of NaN."""
         lanes = lanes or blocked.lanes_for(shape[1])
-        return blocked.Blocks(self.new(blocked.blocks_size(shape, lanes)), shape, lanes)
+        return blocked.Blocks(self.new(blocked.blocks_size(shape, lanes)), shape, lanes, batch)
 
-    def blocks(self, x, lanes=None):
-        out = self.blocks_of(x.shape, lanes)
+    def blocks(self, x, lanes=None, batch=blocked.BATCH):
+        out = self.blocks_of(x.shape, lanes, batch)
         blocked.pack(x, out)
         return out
 
     def image(self, x, padding):
         out = blocked.Image(self.new(blocked.image_size(x.shape, padding)), x.shape, padding)
+        blocked.pack(x, out)
+        return out
+
+    def pixels(self, x, padding):
+        n, c, h, w = x.shape
+        size = n * c * (h + 2 * padding[0]) * (w + 2 * padding[1])
+        out = blocked.Pixels(self.new(size), x.shape, padding)
         blocked.pack(x, out)
         return out
 

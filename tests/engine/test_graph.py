@@ -188,7 +188,9 @@ def test_what_two_read_is_not_joined():
 )
 def test_where_the_input_lies(layers, shape, kind):
     graph, _ = trace(Sequential(*layers), shape, training=True)
-    assert type(input_value(graph.input, 13, Arena()).at) is kind
+    assert type(input_value(graph.input, 13, Arena(), training=True).at) is kind
+    few = blocked.Pixels if kind is blocked.Image else kind
+    assert type(input_value(graph.input, 11, Arena(), training=False).at) is few
 
 
 def test_an_arena_lends_what_was_given_back():
