@@ -146,6 +146,7 @@ class Blocks:
 
 class Image:
     shape: tuple[int, int, int, int]
+    padding: tuple[int, int]
     size: int
     def __init__(self, array: Array, shape: tuple[int, ...], padding: Pair) -> None: ...
 

@@ -156,6 +156,18 @@ def _terms(rows, columns, terms_of, out_lanes):
 # -- passes of convolution and of the fully-connected layer --------------------------------------------------
 
 
+def _check_pass(name: str, x, weight: Weights, out: Blocks, stride, padding, dilation) -> None:
+    """Refuses arrays that are not those of one convolution, which kernels would read beyond."""
+    f, c, *kernel = weight.shape
+    padded = not isinstance(x, Blocks)  # the padding is there
+    if min(*stride, *dilation) < 1 or min(padding) < 0 or (padded and x.padding != tuple(padding)):
+        raise ValueError(f"{name}: stride {stride}, padding {padding}, dilation {dilation}")
+    spans = [s + 2 * p - d * (k - 1) for s, p, d, k in zip(x.shape[2:], padding, dilation, kernel, strict=True)]
+    size = tuple((span - 1) // s + 1 for span, s in zip(spans, stride, strict=True))
+    if x.shape[:2] != (out.shape[0], c) or out.shape[1:] != (f, *size):
+        raise ValueError(f"{name}: x {x.shape}, weight {weight.shape} and out {out.shape} do not belong together")
+
+
 def _one_pixel(x, out: Blocks) -> bool:
     """Whether every weight meets one pixel of each image, as in a fully-connected layer."""
     return not isinstance(x, Image) and 1 in (out.shape[2] * out.shape[3], x.shape[2] * x.shape[3])
@@ -189,8 +201,11 @@ def convolution(
     Returns the steps that pack weight and bias, and those that compute. With `keep` the former need not be called
     again while weight and bias stay as they are.
     """
+    _check_pass("convolution", x, weight, out, stride, padding, dilation)
     f, c, *kernel = weight.shape
-    few = isinstance(x, Pixels) or (keep and out.shape[0] < BATCH and x.shape[2] * x.shape[3] > 1)
+    few = isinstance(x, Pixels) or (
+        keep and isinstance(x, Blocks) and out.shape[0] < BATCH and x.shape[2] * x.shape[3] > 1
+    )
     direct = isinstance(x, Image | Pixels)  # the padding is there
     packing = _packing(weight, out.lanes, c if direct else x.lanes, False, new)
     packs: list[Step] = [packing]
@@ -257,6 +272,7 @@ def input_gradient(
     dout: Blocks, weight: Weights, dx: Blocks, *, stride, padding, dilation, new: New
 ) -> list[Step]:
     """dx of `convolution`, all of it written."""
+    _check_pass("input_gradient", dx, weight, dout, stride, padding, dilation)
     f, _, *kernel = weight.shape
     rows, columns = map(_backward_taps, dx.shape[2:], dout.shape[2:], kernel, stride, padding, dilation)
     terms, longest = _block_terms(rows, columns, f, dout.lanes, dout.shape[2:], tuple(kernel), dx.lanes)
@@ -275,6 +291,7 @@ def _packing(weight: Weights, out_lanes: int, in_lanes: int, transposed: bool, n
 
 def weight_gradient(x, dout: Blocks, grad: Weights, *, stride, padding, dilation, new: New) -> Step:
     """dweight of `convolution`, which replaces what `grad` holds."""
+    _check_pass("weight_gradient", x, grad, dout, stride, padding, dilation)
     n, _, height, width = dout.shape
     _, c, kh, kw = grad.shape
     if height * width == 1 and not isinstance(x, Image) and x.shape[2:] == (kh, kw) and not any(padding):
@@ -293,7 +310,7 @@ POINT = (1, 1, 1, 1, 0, 0)  # the window that pools nothing: kernel, stride, pad
 
 def norm(weight, bias, dweight, dbias, eps: float, *, channels: int, new: New) -> Norm:
     """Batch norm's statistics and coefficients, over parameters and gradients (C,); `channels`: whole blocks."""
-    return Norm(new(7 * channels).reshape(7, channels), weight, bias, dweight, dbias, eps)
+    return Norm(new(8 * channels).reshape(8, channels), weight, bias, dweight, dbias, eps)
 
 
 def norm_statistics(x: Blocks, norm: Norm) -> Step:
@@ -302,7 +319,7 @@ def norm_statistics(x: Blocks, norm: Norm) -> Step:
 
 
 def unit(x: Blocks, out: Blocks, *, norm: Norm | None, relu: bool, window, index, picked: Blocks | None) -> Step:
-    """out = max over windows of relu(x · scale + shift), each part as asked for.
+    """out = max over windows of relu((x − mean) · scale + shift), each part as asked for.
 
     window : (KH, KW, SH, SW, PH, PW). index : uint8, as many as out's floats, which pixel of each window was the
     maximum; None where nobody will ask. picked : x there, None likewise.

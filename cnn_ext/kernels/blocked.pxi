@@ -56,15 +56,16 @@ cdef class Blocks:
     cdef readonly float[::1] flat  # all values, in the layout's order
     cdef Layout at
 
-    def __init__(self, float[::1] array, tuple shape, Py_ssize_t lanes, Py_ssize_t batch=BATCH):
+    def __init__(self, float[::1] array not None, tuple shape not None, Py_ssize_t lanes, Py_ssize_t batch=BATCH):
         cdef Layout* x = &self.at
+        n, c, h, w = shape  # Python's integers, which do not overflow
+        if lanes not in (8, 16) or min(batch, *shape) < 1 or array.shape[0] < n * -(-c // lanes) * lanes * h * w:
+            raise ValueError(f"Blocks: {array.shape[0]} floats do not hold {shape} in blocks of {lanes} channels")
         x.n, x.c, x.h, x.w = shape
         x.lanes, x.channel_blocks = lanes, blocks(x.c, lanes)
         x.batch, x.batch_blocks = batch, blocks(x.n, batch)
         self.shape, self.lanes, self.channel_blocks, self.batch = shape, lanes, x.channel_blocks, batch
         self.size = x.n * x.channel_blocks * lanes * x.h * x.w
-        if lanes not in (8, 16) or min(batch, *shape) < 1 or array.shape[0] < self.size:
-            raise ValueError(f"Blocks: {array.shape[0]} floats do not hold {shape} in blocks of {lanes} channels")
         self.flat, x.data = array[:self.size], &array[0]
 
 
@@ -79,19 +80,21 @@ cdef inline float* image_at(const ImageLayout* x, Py_ssize_t block) noexcept nog
 
 cdef class Image:
     """(N, C, H, W) with `padding` rows and columns of zeros on each side, twelve images innermost."""
-    cdef readonly tuple shape
+    cdef readonly tuple shape, padding
     cdef readonly Py_ssize_t size
     cdef float[::1] array
     cdef ImageLayout at
 
-    def __init__(self, float[::1] array, tuple shape, tuple padding):
+    def __init__(self, float[::1] array not None, tuple shape not None, tuple padding not None):
         cdef ImageLayout* x = &self.at
+        (n, c, h, w), (pad_h, pad_w) = shape, padding  # Python's integers, which do not overflow
+        size = -(-n // BATCH) * BATCH * c * (h + 2 * pad_h) * (w + 2 * pad_w)
+        if min(shape) < 1 or min(padding) < 0 or array.shape[0] < size:
+            raise ValueError(f"Image: {array.shape[0]} floats do not hold {shape} with padding {padding}")
         x.n, x.c, x.h, x.w = shape
         x.pad_h, x.pad_w = padding
         x.h, x.w, x.batch_blocks = x.h + 2 * x.pad_h, x.w + 2 * x.pad_w, blocks(x.n, BATCH)
-        self.shape, self.size = shape, x.batch_blocks * BATCH * x.c * x.h * x.w
-        if min(shape) < 1 or array.shape[0] < self.size:
-            raise ValueError(f"Image: {array.shape[0]} floats do not hold {shape} with padding {padding}")
+        self.shape, self.padding, self.size = shape, padding, x.batch_blocks * BATCH * x.c * x.h * x.w
         self.array, x.data = array, &array[0]
         memset(x.data, 0, self.size * sizeof(float))
 
@@ -131,7 +134,7 @@ cdef void pack_block(const float* x, const Layout* out, Py_ssize_t task) noexcep
                     target[(pixel * rows + image) * lanes + lane] = source[lane * pixels + pixel]
 
 
-def pack_blocks(const float[:, :, :, ::1] x, Blocks out, int n_threads):
+def pack_blocks(const float[:, :, :, ::1] x not None, Blocks out not None, int n_threads):
     """x (N, C, H, W) into `out`, of that shape."""
     cdef Py_ssize_t task
     if (x.shape[0], x.shape[1], x.shape[2], x.shape[3]) != out.shape:
@@ -155,7 +158,7 @@ cdef void unpack_block(const Layout* x, float* out, Py_ssize_t task) noexcept no
                 target[lane * pixels + pixel] = source[(pixel * rows + image) * lanes + lane]
 
 
-def unpack_blocks(Blocks x, float[:, :, :, ::1] out, int n_threads):
+def unpack_blocks(Blocks x not None, float[:, :, :, ::1] out not None, int n_threads):
     """`x` as `out` (N, C, H, W)."""
     cdef Py_ssize_t task
     if (out.shape[0], out.shape[1], out.shape[2], out.shape[3]) != x.shape:
@@ -184,7 +187,7 @@ cdef void pack_image_block(const float* x, const ImageLayout* out, Py_ssize_t bl
                         target[w * row + image] = source[image * image_size + w]
 
 
-def pack_image(const float[:, :, :, ::1] x, Image out, int n_threads):
+def pack_image(const float[:, :, :, ::1] x not None, Image out not None, int n_threads):
     """x (N, C, H, W) into `out`, of that shape without its padding."""
     cdef Py_ssize_t block
     if (x.shape[0], x.shape[1], x.shape[2], x.shape[3]) != out.shape:
@@ -209,12 +212,12 @@ cdef class Weights:
     cdef float[::1] array
     cdef WeightLayout at
 
-    def __init__(self, float[::1] array, tuple shape, tuple strides):
+    def __init__(self, float[::1] array not None, tuple shape not None, tuple strides not None):
         cdef WeightLayout* w = &self.at
         w.f, w.c, w.kh, w.kw = shape
         w.of_f, w.of_c, w.of_i, w.of_j = strides
         last = sum((n - 1) * stride for n, stride in zip(shape, strides))
-        if min(shape) < 1 or min(strides) < 0 or array.shape[0] <= last:
+        if min(shape) < 1 or min(strides) < 1 or array.shape[0] <= last:
             raise ValueError(f"Weights: {array.shape[0]} floats do not hold {shape} with strides {strides}")
         self.shape, self.array, w.data = shape, array, &array[0]
 
@@ -257,7 +260,12 @@ cdef class PackWeights(Step):
     cdef float[::1] packed
     cdef readonly Py_ssize_t out_block  # floats of one output block
 
-    def __init__(self, Weights weight, float[::1] packed, Py_ssize_t out_lanes, Py_ssize_t in_lanes, bint transposed):
+    def __init__(
+        self, Weights weight not None, float[::1] packed not None, Py_ssize_t out_lanes, Py_ssize_t in_lanes,
+        bint transposed,
+    ):
+        if out_lanes not in (8, 16) or in_lanes < 1:
+            raise ValueError(f"PackWeights: blocks of {in_lanes} by {out_lanes} channels")
         cdef WeightLayout* w = &weight.at
         cdef Packing* p = &self.packing
         self.weight, self.packed = weight, packed
@@ -266,10 +274,12 @@ cdef class PackWeights(Step):
         p.n_out, p.n_in, p.of_out, p.of_in = w.f, w.c, w.of_f, w.of_c
         if transposed:
             p.n_out, p.n_in, p.of_out, p.of_in = w.c, w.f, w.of_c, w.of_f
-        self.out_block = blocks(p.n_in, in_lanes) * in_lanes * w.kh * w.kw * out_lanes
-        size = blocks(p.n_out, out_lanes) * self.out_block
+        in_blocks, kh, kw, out_blocks = blocks(p.n_in, in_lanes), w.kh, w.kw, blocks(p.n_out, out_lanes)
+        block = in_blocks * in_lanes * kh * kw * out_lanes  # Python's integers, which do not overflow
+        size = out_blocks * block
         if packed.shape[0] < size:
             raise ValueError(f"PackWeights: {packed.shape[0]} floats do not hold {size}")
+        self.out_block = block
         self.worth_threads = size > 20_000
 
     cdef void run(self, int n_threads) noexcept nogil:

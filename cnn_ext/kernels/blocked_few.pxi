@@ -14,17 +14,17 @@ cdef class Pixels:
     cdef readonly Py_ssize_t size
     cdef readonly float[::1] flat
 
-    def __init__(self, float[::1] array, tuple shape, tuple padding):
-        n, c, h, w = shape
-        self.shape, self.padding = shape, padding
-        self.size = n * c * (h + 2 * padding[0]) * (w + 2 * padding[1])
-        if min(shape) < 1 or min(padding) < 0 or array.shape[0] < self.size:
+    def __init__(self, float[::1] array not None, tuple shape not None, tuple padding not None):
+        (n, c, h, w), (pad_h, pad_w) = shape, padding  # Python's integers, which do not overflow
+        size = n * c * (h + 2 * pad_h) * (w + 2 * pad_w)
+        if min(shape) < 1 or min(padding) < 0 or array.shape[0] < size:
             raise ValueError(f"Pixels: {array.shape[0]} floats do not hold {shape} with padding {padding}")
+        self.shape, self.padding, self.size = shape, padding, size
         self.flat = array[:self.size]
         memset(&self.flat[0], 0, self.size * sizeof(float))
 
 
-def pack_pixels(const float[:, :, :, ::1] x, Pixels out, int n_threads):
+def pack_pixels(const float[:, :, :, ::1] x not None, Pixels out not None, int n_threads):
     """x (N, C, H, W) into `out`, of that shape without its padding."""
     cdef Py_ssize_t n, c, h, w, channels = x.shape[1], pad_h = out.padding[0], pad_w = out.padding[1]
     cdef Py_ssize_t row = (x.shape[3] + 2 * pad_w) * channels, image = (x.shape[2] + 2 * pad_h) * row
@@ -45,11 +45,12 @@ cdef class Pad(Step):
     cdef float[::1] out
     cdef Py_ssize_t pad_h, pad_w
 
-    def __init__(self, Blocks x, float[::1] out, tuple padding):
+    def __init__(self, Blocks x not None, float[::1] out not None, tuple padding not None):
         self.x, self.out = x, out
         self.pad_h, self.pad_w = padding
-        pixels = (x.at.h + 2 * self.pad_h) * (x.at.w + 2 * self.pad_w)
-        if x.at.batch_blocks != 1 or out.shape[0] < x.at.channel_blocks * pixels * x.at.n * x.lanes:
+        n, _, h, w = x.shape
+        size = x.channel_blocks * x.lanes * n * (h + 2 * padding[0]) * (w + 2 * padding[1])
+        if x.at.batch_blocks != 1 or min(padding) < 0 or out.shape[0] < size:
             raise ValueError("Pad: out does not hold x with its padding")
         memset(&out[0], 0, out.shape[0] * sizeof(float))
 
@@ -80,16 +81,24 @@ cdef class GatherFew(Step):
     cdef gather_rows kernel
 
     def __init__(
-        self, float[::1] x, Py_ssize_t pixel, const Py_ssize_t[::1] x_rows, PackWeights weights, float[::1] bias,
-        Blocks out, const int[:, ::1] terms, bint relu, Py_ssize_t chunks, Py_ssize_t per_rows,
+        self, float[::1] x not None, Py_ssize_t pixel, const Py_ssize_t[::1] x_rows not None,
+        PackWeights weights not None, float[::1] bias, Blocks out not None, const int[:, ::1] terms not None, bint relu,
+        Py_ssize_t chunks, Py_ssize_t per_rows,
     ):
+        if min(chunks, per_rows, pixel) < 1 or terms.shape[1] != 3 or min(min(term) for term in terms) < 0:
+            raise ValueError("GatherFew: empty tasks or wrong terms")
+        if weights.packing.out_lanes != out.lanes or weights.packed.shape[0] < out.channel_blocks * weights.out_block or max(
+            term[1] + term[2] * out.lanes for term in terms) > weights.out_block:
+            raise ValueError("GatherFew: the packed weights do not fill out's blocks")
         self.x, self.pixel, self.x_rows, self.weights, self.bias, self.out = x, pixel, x_rows, weights, bias, out
         self.terms, self.chunks, self.per_rows = terms, chunks, per_rows
         self.start, self.finish = 0 if bias is None else FROM_BIAS, WITH_RELU if relu else 0
         self.kernel = gather_16_listed if out.lanes == 16 else gather_8_listed
         self.tasks_rows = blocks(x_rows.shape[0], per_rows)
         reach = max(x_rows) + max(term[0] * pixel + term[2] for term in terms)
-        if out.at.batch_blocks != 1 or x_rows.shape[0] != out.at.n * out.at.h * out.at.w or reach > x.shape[0]:
+        if out.at.batch_blocks != 1 or x_rows.shape[0] != out.at.n * out.at.h * out.at.w or not (
+            min(x_rows) >= 0 and reach <= x.shape[0]
+        ):
             raise ValueError("GatherFew: x, x_rows and out do not belong together")
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("GatherFew: the bias does not fill out's blocks")

@@ -26,14 +26,44 @@ cdef class Terms:
     cdef Py_ssize_t n_column_classes, most
 
     def __init__(
-        self, const int[:, ::1] terms, const Py_ssize_t[::1] first,
-        const Py_ssize_t[::1] row_class, const Py_ssize_t[::1] row_first,
-        const Py_ssize_t[::1] column_class, const Py_ssize_t[::1] column_first,
+        self, const int[:, ::1] terms not None, const Py_ssize_t[::1] first not None,
+        const Py_ssize_t[::1] row_class not None, const Py_ssize_t[::1] row_first not None,
+        const Py_ssize_t[::1] column_class not None, const Py_ssize_t[::1] column_first not None,
     ):
+        cdef Py_ssize_t lists = (max(row_class) + 1) * (max(column_class) + 1)
+        if (
+            terms.shape[1] != 3 or first.shape[0] != lists + 1 or min(*row_class, *column_class, first[0]) < 0
+            or row_first.shape[0] != row_class.shape[0] or column_first.shape[0] != column_class.shape[0]
+            or any(first[i] > first[i + 1] for i in range(lists)) or first[lists] > terms.shape[0]
+        ):
+            raise ValueError("Terms: lists, classes and places do not belong together")
         self.terms, self.first, self.row_class, self.row_first = terms, first, row_class, row_first
         self.column_class, self.column_first = column_class, column_first
         self.n_column_classes = max(column_class) + 1
         self.most = max(first[i + 1] - first[i] for i in range(first.shape[0] - 1))
+
+
+    cdef bint fit(
+        self, const Layout* out, Py_ssize_t width, Py_ssize_t pixels, Py_ssize_t c, Py_ssize_t most, Py_ssize_t weights
+    ):
+        """Whether all terms of out's pixels lie within `pixels` of x, `width` in a row, of c values each, and within so many
+        weights; none being longer than `most`."""
+        cdef Py_ssize_t p, q, which, t, place
+        if self.row_class.shape[0] != out.h or self.column_class.shape[0] != out.w:
+            return False
+        for t in range(self.first[self.first.shape[0] - 1]):
+            if not 0 <= self.terms[t, 2] <= most:
+                return False
+            if self.terms[t, 1] < 0 or self.terms[t, 1] + self.terms[t, 2] * out.lanes > weights:
+                return False
+        for p in range(out.h):
+            for q in range(out.w):
+                which = self.row_class[p] * self.n_column_classes + self.column_class[q]
+                for t in range(self.first[which], self.first[which + 1]):
+                    place = self.row_first[p] * width + self.column_first[q] + self.terms[t, 0]
+                    if place < 0 or place * c + self.terms[t, 2] > pixels * c:
+                        return False
+        return True
 
 
 cdef struct Range:
@@ -60,9 +90,11 @@ cdef class Gather(Step):
     cdef gather_rows kernel
 
     def __init__(
-        self, x, PackWeights weights, bint pack, float[::1] bias, Blocks out, Terms terms, bint relu, Py_ssize_t chunks,
-        tuple per_task,
+        self, x not None, PackWeights weights not None, bint pack, float[::1] bias, Blocks out not None,
+        Terms terms not None, bint relu, Py_ssize_t chunks, tuple per_task not None,
     ):
+        if chunks < 1 or min(per_task) < 1:
+            raise ValueError("Gather: empty tasks")
         self.out, self.weights, self.pack, self.bias, self.terms, self.chunks = out, weights, pack, bias, terms, chunks
         self.start, self.finish = 0 if bias is None else FROM_BIAS, WITH_RELU if relu else 0
         self.group = min(out.at.batch, <Py_ssize_t>GROUP)
@@ -82,6 +114,17 @@ cdef class Gather(Step):
         self.per_f, self.per_rows, self.per_groups = per_task
         self.tasks_f, self.tasks_rows = blocks(out.at.channel_blocks, self.per_f), blocks(out.at.h, self.per_rows)
         self.tasks_groups = blocks(self.groups, self.per_groups)
+        if self.x_image is not None:
+            fit = terms.fit(
+                &out.at, self.width, self.x_image.at.h * self.width, self.c, self.width * self.c, weights.out_block)
+        else:
+            fit = terms.fit(
+                &out.at, self.width, x.channel_blocks * self.x_blocks.at.h * self.width, x.lanes, x.lanes,
+                weights.out_block)
+        if not fit or x.shape[0] != out.at.n or weights.packing.out_lanes != out.lanes:
+            raise ValueError("Gather: x, weights, out and terms do not belong together")
+        if weights.packed.shape[0] < out.channel_blocks * weights.out_block:
+            raise ValueError("Gather: the packed weights do not fill out's blocks")
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("Gather: the bias does not fill out's blocks")
         if pack and not (self.one_pixel and self.tasks_groups == 1):

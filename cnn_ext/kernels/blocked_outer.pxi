@@ -31,6 +31,14 @@ cdef void valid_outputs(const Axis* axis, Py_ssize_t tap, Py_ssize_t* first, Py_
     first[0], last[0] = max(first[0], low), min(last[0], high)
 
 
+cdef bint axis_fits(const Axis* axis, Py_ssize_t taps) noexcept:
+    """Whether the outputs are those of a convolution along the axis."""
+    cdef Py_ssize_t span = axis.size + 2 * axis.padding - axis.dilation * (taps - 1)
+    if axis.stride < 1 or axis.padding < 0 or axis.dilation < 1 or span < 1:
+        return False
+    return axis.out == (span - 1) // axis.stride + 1
+
+
 cdef class Outer(Step):
     """dweight of a convolution or a fully-connected layer, which replaces what the gradient holds.
 
@@ -46,8 +54,8 @@ cdef class Outer(Step):
     cdef outer_rows kernel
 
     def __init__(
-        self, x, Blocks dy, Weights grad, tuple stride, tuple padding, tuple dilation, Py_ssize_t slots,
-        float[::1] memory,
+        self, x not None, Blocks dy not None, Weights grad not None, tuple stride not None, tuple padding not None,
+        tuple dilation not None, Py_ssize_t slots, float[::1] memory,
     ):
         cdef WeightLayout* g = &grad.at
         self.dy, self.grad, self.slots, self.memory = dy, grad, slots, memory
@@ -71,7 +79,13 @@ cdef class Outer(Step):
             raise ValueError("Outer: x, dy and the gradient do not belong together")
         if memory is not None and self.x_blocks is not None and self.x_blocks.at.batch != dy.at.batch:
             raise ValueError("Outer: x and dy are in different blocks of images")
-        if memory is not None and memory.shape[0] < slots * dy.channel_blocks * self.in_blocks * self.block:
+        if not (axis_fits(&self.rows, g.kh) and axis_fits(&self.columns, g.kw)):
+            raise ValueError("Outer: x, dy and the gradient are not of one convolution")
+        if memory is None and (
+            self.x_blocks is None or dy.at.h * dy.at.w != 1 or (x.shape[2], x.shape[3]) != (g.kh, g.kw) or any(padding)
+        ):
+            raise ValueError("Outer: outputs of several pixels need memory")
+        if slots < 1 or memory is not None and memory.shape[0] < slots * dy.channel_blocks * self.in_blocks * self.block:
             raise ValueError("Outer: memory does not hold its slots")
         self.worth_threads = dy.size * g.kh * g.kw * self.in_lanes > 100_000
 

@@ -20,6 +20,11 @@ cdef extern from "lanes.h" nogil:
     lane_flags lanes_get_index(const uint8_t* f)
     lanes lanes_at(lane_flags index, int at, lanes x)
 
+cdef bint alike(Blocks x, Blocks y):
+    """Whether two Blocks have their values in the same places."""
+    return x.shape == y.shape and x.lanes == y.lanes and x.batch == y.batch
+
+
 cdef enum:
     SLOTS = 32  # pieces of a pass over a batch, at least, where it has as many rows
 
@@ -54,30 +59,47 @@ cdef class Pieces:
 cdef class Norm:
     """The statistics of a batch norm, and the coefficients that they give: arrays of whole channel blocks.
 
-    Forward out = x · scale + shift; backward dx = dout · a − (x − mean) · b − c.
+    Forward out = (x − mean) · scale + shift; backward dx = dout · a − (x − mean) · b − c. What rounding the mean to float
+    lost, `rest`, is put back through shift and c, so that a large mean costs no accuracy.
     """
-    cdef float[::1] mean, var, scale, shift, a, b, c, weight, bias, dweight, dbias
+    cdef float[::1] mean, var, scale, shift, a, b, c, rest, weight, bias, dweight, dbias
     cdef double eps
 
     def __init__(
-        self, float[:, ::1] memory, float[::1] weight, float[::1] bias, float[::1] dweight, float[::1] dbias,
-        double eps,
+        self, float[:, ::1] memory not None, float[::1] weight not None, float[::1] bias not None,
+        float[::1] dweight not None, float[::1] dbias not None, double eps,
     ):
-        """memory : (7, channels in whole blocks). The others: (C,) each."""
+        """memory : (8, channels in whole blocks). The others: (C,) each."""
+        cdef Py_ssize_t c = weight.shape[0]
+        if memory.shape[0] != 8 or not 1 <= c <= memory.shape[1] or not (
+            c == bias.shape[0] == dweight.shape[0] == dbias.shape[0]
+        ):
+            raise ValueError("Norm: arrays of different lengths")
         self.mean, self.var, self.scale, self.shift = memory[0], memory[1], memory[2], memory[3]
-        self.a, self.b, self.c = memory[4], memory[5], memory[6]
+        self.a, self.b, self.c, self.rest = memory[4], memory[5], memory[6], memory[7]
         self.weight, self.bias, self.dweight, self.dbias, self.eps = weight, bias, dweight, dbias, eps
 
-    def update(self, float[::1] running_mean, float[::1] running_var, double momentum, double count):
+    cdef bint fits(self, Blocks x):
+        return self.weight.shape[0] == x.at.c and self.mean.shape[0] >= x.channel_blocks * x.lanes
+
+    cdef check_statistics(self, Py_ssize_t mean, Py_ssize_t var):
+        if not mean == var == self.weight.shape[0]:
+            raise ValueError(f"Norm: statistics of {mean} and {var} channels, expected {self.weight.shape[0]}")
+
+    def update(
+        self, float[::1] running_mean not None, float[::1] running_var not None, double momentum, double count
+    ):
         """The running statistics moved towards the batch's, whose variance is made unbiased."""
         cdef Py_ssize_t k
+        self.check_statistics(running_mean.shape[0], running_var.shape[0])
         for k in range(self.weight.shape[0]):
             running_mean[k] = <float>((1 - momentum) * running_mean[k] + momentum * self.mean[k])
             running_var[k] = <float>((1 - momentum) * running_var[k] + momentum * self.var[k] * count / (count - 1))
 
-    def use(self, const float[::1] running_mean, const float[::1] running_var):
+    def use(self, const float[::1] running_mean not None, const float[::1] running_var not None):
         """Scale and shift from these statistics, as at inference."""
         cdef Py_ssize_t k
+        self.check_statistics(running_mean.shape[0], running_var.shape[0])
         for k in range(self.mean.shape[0]):
             if k < self.weight.shape[0]:
                 self.set_forward(k, running_mean[k], running_var[k])
@@ -87,20 +109,23 @@ cdef class Norm:
     cdef void set_forward(self, Py_ssize_t k, double mean, double var) noexcept nogil:
         cdef double scale
         self.mean[k], self.var[k] = <float>mean, <float>var
+        self.rest[k] = <float>(mean - self.mean[k])
         if k < self.weight.shape[0]:
             scale = self.weight[k] / sqrt(var + self.eps)
-            self.scale[k], self.shift[k] = <float>scale, <float>(self.bias[k] - mean * scale)
+            self.scale[k], self.shift[k] = <float>scale, <float>(self.bias[k] - self.rest[k] * scale)
         else:
             self.scale[k] = self.shift[k] = 0
 
     cdef void set_backward(self, Py_ssize_t k, double d, double e, double count) noexcept nogil:
-        """From D = Σ dout and E = Σ dout · (x − mean); the formulas are those of norm.pxi."""
-        cdef double s
+        """From D = Σ dout and E = Σ dout · (x − mean), mean as rounded; the formulas are those of norm.pxi."""
+        cdef double s, b
         if k < self.weight.shape[0]:
             s = 1 / sqrt(<double>self.var[k] + self.eps)
+            e = e - d * self.rest[k]
+            b = self.weight[k] * s * s * s * e / count
             self.dweight[k], self.dbias[k] = <float>(e * s), <float>d
-            self.a[k], self.b[k] = <float>(self.weight[k] * s), <float>(self.weight[k] * s * s * s * e / count)
-            self.c[k] = <float>(self.weight[k] * s * d / count)
+            self.a[k], self.b[k] = <float>(self.weight[k] * s), <float>b
+            self.c[k] = <float>(self.weight[k] * s * d / count - b * self.rest[k])
         else:
             self.a[k] = self.b[k] = self.c[k] = 0
 
@@ -112,8 +137,10 @@ cdef class NormStatistics(Step):
     cdef Pieces pieces
     cdef double[:, :, ::1] slots  # (slots, mean and Σ of squares around it, lanes)
 
-    def __init__(self, Blocks x, Norm norm):
+    def __init__(self, Blocks x not None, Norm norm not None):
         import numpy
+        if not norm.fits(x):
+            raise ValueError("NormStatistics: x and norm do not belong together")
         self.x, self.norm, self.pieces = x, norm, Pieces(x, x.at.h)
         self.slots = numpy.zeros((self.pieces.count, 2, x.lanes))
         self.worth_threads = x.size > 20_000
@@ -131,25 +158,32 @@ cdef class NormStatistics(Step):
         cdef Py_ssize_t first = self.pieces.first(slot)
         cdef double* mean = &self.slots[slot, 0, 0]
         cdef double* squares = &self.slots[slot, 1, 0]
-        cdef double count, delta
+        cdef double count, delta, lost, more
         cdef const float* at
-        cdef lanes[2] sums
-        cdef lanes centre
-        cdef float[LANE_WIDTH] means
+        cdef float[LANE_WIDTH] sums
+        cdef float[LANE_WIDTH] centre
         cdef float[LANE_WIDTH] around
+        cdef double[LANE_WIDTH] means
         for p in range(first, self.pieces.last(slot)):
             at = block_at(x, block, self.pieces.channel_block(slot)) + p * row * x.lanes
             count = (p - first) * row
             for v in range(x.lanes // LANE_WIDTH):
-                (<lanes*>&means[0])[0] = column_sum(at + v * LANE_WIDTH, row, x.lanes) * lanes_all(1.0 / row)
-                (<lanes*>&around[0])[0] = column_squares(at + v * LANE_WIDTH, row, x.lanes, (<lanes*>&means[0])[0])
+                (<lanes*>&sums[0])[0] = column_sum(at + v * LANE_WIDTH, row, x.lanes)
                 for i in range(LANE_WIDTH):
+                    means[i] = at[v * LANE_WIDTH + i] + <double>sums[i] / row
+                    centre[i] = <float>means[i]
+                (<lanes*>&around[0])[0] = column_squares(at + v * LANE_WIDTH, row, x.lanes, (<lanes*>&centre[0])[0])
+                for i in range(LANE_WIDTH):
+                    lost = means[i] - centre[i]
+                    more = around[i] - lost * lost * row
+                    if more < 0:  # by rounding; NaN stays
+                        more = 0
                     if count == 0:
-                        mean[v * LANE_WIDTH + i], squares[v * LANE_WIDTH + i] = means[i], around[i]
+                        mean[v * LANE_WIDTH + i], squares[v * LANE_WIDTH + i] = means[i], more
                     else:
                         delta = means[i] - mean[v * LANE_WIDTH + i]
                         mean[v * LANE_WIDTH + i] += delta * row / (count + row)
-                        squares[v * LANE_WIDTH + i] += around[i] + delta * delta * count * row / (count + row)
+                        squares[v * LANE_WIDTH + i] += more + delta * delta * count * row / (count + row)
 
     cdef void merge(self, Py_ssize_t channel_block) noexcept nogil:
         cdef Py_ssize_t slot, k, first = channel_block * self.pieces.slots()
@@ -167,17 +201,17 @@ cdef class NormStatistics(Step):
 
 
 cdef inline lanes column_sum(const float* x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
-    """Σ of n lanes, `stride` floats apart, in four interleaved chains."""
-    cdef lanes s0 = lanes_all(0), s1 = s0, s2 = s0, s3 = s0
+    """Σ (x − the first x) of n lanes, `stride` floats apart, in four interleaved chains: a large mean costs nothing."""
+    cdef lanes s0 = lanes_all(0), s1 = s0, s2 = s0, s3 = s0, first = (<const lanes*>x)[0]
     cdef Py_ssize_t i
     for i in range(n // 4):
-        s0 = s0 + (<const lanes*>x)[0]
-        s1 = s1 + (<const lanes*>(x + stride))[0]
-        s2 = s2 + (<const lanes*>(x + 2 * stride))[0]
-        s3 = s3 + (<const lanes*>(x + 3 * stride))[0]
+        s0 = s0 + ((<const lanes*>x)[0] - first)
+        s1 = s1 + ((<const lanes*>(x + stride))[0] - first)
+        s2 = s2 + ((<const lanes*>(x + 2 * stride))[0] - first)
+        s3 = s3 + ((<const lanes*>(x + 3 * stride))[0] - first)
         x += 4 * stride
     for i in range(n % 4):
-        s0 = s0 + (<const lanes*>(x + i * stride))[0]
+        s0 = s0 + ((<const lanes*>(x + i * stride))[0] - first)
     return (s0 + s1) + (s2 + s3)
 
 
@@ -205,8 +239,25 @@ cdef void set_window(PoolWindow* w, tuple sizes):
     w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.pad_h, w.pad_w = sizes
 
 
+cdef bint pools(const PoolWindow* w, const Layout* x, const Layout* out) noexcept:
+    """Whether `out` has a pixel for each window of x, none of which lies in the padding alone."""
+    return (
+        axis_pools(w.kernel_h, w.stride_h, w.pad_h, x.h, out.h) and axis_pools(w.kernel_w, w.stride_w, w.pad_w, x.w, out.w)
+        and x.n == out.n and x.c == out.c and x.lanes == out.lanes and x.batch == out.batch
+    )
+
+
+cdef bint axis_pools(Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t pad, Py_ssize_t size, Py_ssize_t out) noexcept:
+    return 0 <= pad < kernel <= size + 2 * pad and stride >= 1 and out == (size + 2 * pad - kernel) // stride + 1
+
+
+cdef bint indexes(const uint8_t[::1] index, const PoolWindow* w, Blocks out):
+    """Whether an index has a byte for each value of `out`, and a byte numbers the pixels of a window."""
+    return index.shape[0] >= out.size and <Py_ssize_t>w.kernel_h * w.kernel_w <= 256
+
+
 cdef class Unit(Step):
-    """out = max over windows of relu(x · scale + shift), each part as asked for; in one pass over x.
+    """out = max over windows of relu((x − mean) · scale + shift), each part as asked for; in one pass over x.
 
     index : with a window of more than one pixel, which of them was the maximum, a byte a value in out's order.
     picked : x where the maximum was, for a batch norm's backward pass; like out, or None.
@@ -218,14 +269,21 @@ cdef class Unit(Step):
     cdef uint8_t[::1] index
     cdef Pieces pieces
 
-    def __init__(self, Blocks x, Blocks out, Norm norm, bint relu, tuple window, uint8_t[::1] index, Blocks picked):
+    def __init__(
+        self, Blocks x not None, Blocks out not None, Norm norm, bint relu, tuple window not None, uint8_t[::1] index,
+        Blocks picked,
+    ):
         """window : (KH, KW, SH, SW, PH, PW)."""
         self.x, self.out, self.norm, self.relu, self.index, self.picked = x, out, norm, relu, index, picked
         set_window(&self.window, window)
         self.pieces = Pieces(out, out.at.h)
         self.worth_threads = x.size > 20_000
-        if (x.shape[:2], x.lanes, x.batch) != (out.shape[:2], out.lanes, out.batch) or (index is not None and index.shape[0] < out.size):
-            raise ValueError("Unit: x, out and index do not belong together")
+        if (
+            not pools(&self.window, &x.at, &out.at) or (norm is not None and not norm.fits(x))
+            or (index is not None and not indexes(index, &self.window, out))
+            or (picked is not None and not alike(picked, out))
+        ):
+            raise ValueError("Unit: x, out, norm, window, index and picked do not belong together")
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t slot
@@ -252,17 +310,18 @@ cdef class Unit(Step):
         cdef Py_ssize_t lanes_each = self.x.lanes, pixel = rows_of(&self.x.at, block) * lanes_each, k, v
         cdef const float* x = block_at(&self.x.at, block, cb) + first * pixel
         cdef float* out = block_at(&self.out.at, block, cb) + first * pixel
-        cdef lanes scale, shift, value
+        cdef lanes mean, scale, shift, value
         for v in range(lanes_each // LANE_WIDTH):
             if self.norm is None:
                 for k in range((last - first) * pixel // lanes_each):
                     value = (<const lanes*>(x + k * lanes_each))[0]
                     (<lanes*>(out + k * lanes_each))[0] = lanes_relu(value) if self.relu else value
             else:
+                mean = (<lanes*>&self.norm.mean[cb * lanes_each + v * LANE_WIDTH])[0]
                 scale = (<lanes*>&self.norm.scale[cb * lanes_each + v * LANE_WIDTH])[0]
                 shift = (<lanes*>&self.norm.shift[cb * lanes_each + v * LANE_WIDTH])[0]
                 for k in range((last - first) * pixel // lanes_each):
-                    value = (<const lanes*>(x + k * lanes_each))[0] * scale + shift
+                    value = ((<const lanes*>(x + k * lanes_each))[0] - mean) * scale + shift
                     (<lanes*>(out + k * lanes_each))[0] = lanes_relu(value) if self.relu else value
             x += LANE_WIDTH
             out += LANE_WIDTH
@@ -276,25 +335,26 @@ cdef class Unit(Step):
         cdef Py_ssize_t row = self.x.at.w * pixel, to = block_at(&self.out.at, block, cb) - self.out.at.data + (p * self.out.at.w + q) * pixel
         cdef const float* x = block_at(&self.x.at, block, cb) + i0 * row + j0 * pixel
         cdef const float* at
-        cdef lanes scale = lanes_all(1), shift = lanes_all(0), best, original, value
+        cdef lanes mean = lanes_all(0), scale = lanes_all(1), shift = lanes_all(0), best, original, value
         cdef lane_flags index
         cdef int number
         for k in range(pixel // LANE_WIDTH):
             if self.norm is not None:
+                mean = (<lanes*>&self.norm.mean[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
                 scale = (<lanes*>&self.norm.scale[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
                 shift = (<lanes*>&self.norm.shift[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
             at = x + k * LANE_WIDTH
-            best = (<const lanes*>at)[0] * scale + shift
+            best = ((<const lanes*>at)[0] - mean) * scale + shift
             index = lanes_index(0)
             if i1 - i0 == 2 and j1 - j0 == 2:  # by far the most frequent
-                lanes_take((<const lanes*>(at + pixel))[0] * scale + shift, 1, &best, &index)
-                lanes_take((<const lanes*>(at + row))[0] * scale + shift, 2, &best, &index)
-                lanes_take((<const lanes*>(at + row + pixel))[0] * scale + shift, 3, &best, &index)
+                lanes_take(((<const lanes*>(at + pixel))[0] - mean) * scale + shift, 1, &best, &index)
+                lanes_take(((<const lanes*>(at + row))[0] - mean) * scale + shift, 2, &best, &index)
+                lanes_take(((<const lanes*>(at + row + pixel))[0] - mean) * scale + shift, 3, &best, &index)
             else:
                 number = 0
                 for i in range(i1 - i0):
                     for j in range(j1 - j0):
-                        lanes_take((<const lanes*>(at + i * row + j * pixel))[0] * scale + shift, number, &best, &index)
+                        lanes_take(((<const lanes*>(at + i * row + j * pixel))[0] - mean) * scale + shift, number, &best, &index)
                         number += 1
             if self.index is not None:
                 lanes_put_index(&self.index[to + k * LANE_WIDTH], index)
@@ -324,15 +384,22 @@ cdef class ChannelSums(Step):
     cdef double count
     cdef double[:, :, ::1] slots  # (slots, D and E, lanes)
 
-    def __init__(self, Blocks dout, Blocks out, bint relu, Norm norm, Blocks x, double count, float[::1] dbias):
+    def __init__(
+        self, Blocks dout not None, Blocks out, bint relu, Norm norm, Blocks x, double count, float[::1] dbias
+    ):
         """count : values of a channel that the norm's mean was taken over."""
         import numpy
+        if (
+            (relu and out is None) or (out is not None and not alike(out, dout))
+            or (x is not None and not alike(x, dout))
+            or (norm is None and (dbias is None or dbias.shape[0] != dout.at.c))
+            or (norm is not None and (x is None or not norm.fits(dout) or not count >= 1))
+        ):
+            raise ValueError("ChannelSums: dout, out, norm, x and dbias do not belong together")
         self.dout, self.out, self.relu, self.norm, self.x = dout, out, relu, norm, x
         self.dbias, self.count, self.pieces = dbias, count, Pieces(dout, dout.at.h)
         self.slots = numpy.zeros((self.pieces.count, 2, dout.lanes))
         self.worth_threads = dout.size > 20_000
-        if (out is not None and out.shape != dout.shape) or (x is not None and x.shape != dout.shape):
-            raise ValueError("ChannelSums: dout, out and x do not belong together")
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t slot, cb, k, first
@@ -391,10 +458,19 @@ cdef class UnitBackward(Step):
     cdef Pieces pieces
 
     def __init__(
-        self, Blocks dout, Blocks out, bint relu, Norm norm, Blocks x, tuple window, const uint8_t[::1] index, Blocks dx
+        self, Blocks dout not None, Blocks out, bint relu, Norm norm, Blocks x, tuple window not None,
+        const uint8_t[::1] index, Blocks dx not None,
     ):
         cdef PoolWindow w
+        cdef bint point
         set_window(&w, window)
+        point = w.kernel_h * w.kernel_w == 1 and w.stride_h * w.stride_w == 1
+        if (
+            not pools(&w, &dx.at, &dout.at) or (relu and (out is None or not alike(out, dout)))
+            or (norm is not None and (x is None or not alike(x, dx) or not norm.fits(dx)))
+            or (not point and (index is None or not indexes(index, &w, dout)))
+        ):
+            raise ValueError("UnitBackward: dout, out, norm, x, window, index and dx do not belong together")
         self.dout, self.out, self.relu, self.norm, self.x, self.dx = dout, out, relu, norm, x, dx
         self.window, self.index = w, index
         self.apart = w.kernel_h <= w.stride_h and w.kernel_w <= w.stride_w and w.pad_h == w.pad_w == 0
@@ -505,11 +581,13 @@ cdef class Activation(Step):
     cdef int function
     cdef float negative_slope
 
-    def __init__(self, int function, Blocks x, Blocks dout, Blocks out, float negative_slope):
+    def __init__(self, int function, Blocks x not None, Blocks dout, Blocks out not None, float negative_slope):
+        if not alike(x, out) or (dout is not None and not alike(dout, x)):
+            raise ValueError("Activation: arrays of different shapes")
+        if function not in ACTIVATIONS.values():
+            raise ValueError(f"Activation: there is no function {function}")
         self.function, self.negative_slope, self.x, self.out = function, negative_slope, x.flat, out.flat
         self.dout = None if dout is None else dout.flat
-        if x.shape != out.shape or (dout is not None and dout.shape != x.shape):
-            raise ValueError("Activation: arrays of different shapes")
         self.worth_threads = x.size > 20_000
 
     cdef void run(self, int n_threads) noexcept nogil:
@@ -527,9 +605,9 @@ cdef class Combine(Step):
     cdef float[::1] x, y, out
     cdef bint product
 
-    def __init__(self, Blocks x, Blocks y, Blocks out, bint product):
+    def __init__(self, Blocks x not None, Blocks y not None, Blocks out not None, bint product):
         self.x, self.y, self.out, self.product = x.flat, y.flat, out.flat, product
-        if not x.shape == y.shape == out.shape:
+        if not (alike(x, y) and alike(x, out)):
             raise ValueError("Combine: arrays of different shapes")
         self.worth_threads = x.size > 20_000
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from pynn.module import Module
+from pynn.module import Module, Parameter
 
-__all__ = ["Graph", "Node", "NotLowered", "memory_of", "trace"]
+__all__ = ["Graph", "Likeness", "Node", "NotLowered", "memory_of", "naming", "trace"]
 
 
 _AS_BEFORE = {"activation", "add", "batch_norm", "dropout", "flatten", "relu"}  # the layout is that of the input
@@ -82,9 +84,10 @@ class Graph:
 
     def batch_norm(self, x: Node, layer) -> Node:
         """Batch norm with layer's parameters, running statistics, momentum and eps."""
-        if len(x.shape) == 1 and prod(x.image[1:]) > 1:  # features that lie as pixels: no channel is a lane
+        shape = layer.output_shape(x.shape)
+        if len(shape) == 1 and prod(x.image[1:]) > 1:  # features that lie as pixels: no channel is a lane
             return self.layer(x, layer)
-        return self._add("batch_norm", (x,), x.shape, layer)
+        return self._add("batch_norm", (x,), shape, layer)
 
     def activation(self, x: Node, function: str, negative_slope: float = 0.0) -> Node:
         """function(x), a name that `cnn_ext` has kernels of."""
@@ -123,6 +126,47 @@ def lowers_itself(layer: Module) -> bool:
     order = type(layer).__mro__
     owner = {name: next(i for i, base in enumerate(order) if name in vars(base)) for name in _CONTRACT}
     return owner["lower"] <= min(owner.values()) and not vars(layer).keys() & set(_CONTRACT)
+
+
+class Likeness:
+    """The modules and arrays of a model, and the methods changed in an instance: what a plan is built over."""
+
+    def __init__(self, model: Module):
+        self.model, self.parts = model, self._parts_of(model)
+
+    def holds(self) -> bool:
+        """Whether the model still has the same ones."""
+        now = self._parts_of(self.model)
+        return len(now) == len(self.parts) and all(a is b for a, b in zip(now, self.parts, strict=True))
+
+    @staticmethod
+    def _parts_of(model: Module) -> list:
+        parts: list = []
+        for _, module in model.named_modules():
+            own = vars(module)
+            parts += [module, *map(own.get, _CONTRACT), *map(own.get, module.buffer_names)]
+            for value in own.values():
+                if isinstance(value, Parameter):
+                    parts += [value, value.data, value.grad]
+        return parts
+
+
+@contextmanager
+def naming(model: Module, layer: Module) -> Iterator[None]:
+    """Errors from within `layer` get its path in `model`, as they do when the model calls it."""
+    with ExitStack() as stack:
+        for container, name in _way(model, layer):
+            stack.enter_context(container._naming(name))
+        yield
+
+
+def _way(module: Module, layer: Module) -> list[tuple[Module, str]]:
+    """The containers between `module` and `layer`, each with its child's name; none where there is no way."""
+    for name, child in module.children():
+        below = _way(child, layer)
+        if below or child is layer:
+            return [(module, name), *below]
+    return []
 
 
 def memory_of(node: Node) -> Node:

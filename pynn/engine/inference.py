@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from cnn_ext import blocked, get_num_threads
-from pynn.engine.graph import Node, NotLowered, memory_of, trace
+from pynn.engine.graph import Likeness, Node, NotLowered, memory_of, naming, trace
 from pynn.engine.memory import Arena
 from pynn.engine.plan import Group, Step, Value, group, input_value, new_value, weights_of, window_of
-from pynn.module import Module
+from pynn.module import LayerError, Module
 
 __all__ = ["Frozen", "Predictor", "freeze"]
 
@@ -21,7 +21,7 @@ PLANS = 8  # batch sizes whose plans are kept
 class Predictor:
     """The outputs of `model` in evaluation mode, as the model's own but faster.
 
-    `refresh()` takes over the model's present parameters and statistics; until then the last ones stand.
+    `refresh()` takes over the model's present parameters and statistics: to be called once they have changed.
     """
 
     def __init__(self, model: Module):
@@ -35,20 +35,23 @@ class Predictor:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.ndim not in (2, 4) or x.size == 0:
             return self.model(x)
-        if x.shape not in self._plans:
-            while len(self._plans) >= PLANS:
-                self._plans.pop(next(iter(self._plans)))
-            try:
-                self._plans[x.shape] = _Plan(self.model, x.shape)
-            except NotLowered:
-                self._plans[x.shape] = None
-        plan = self._plans[x.shape]
-        if plan is None:
-            return self.model(x)
         if x.shape in self._stale:
             self._stale.remove(x.shape)
-            plan.refresh()
-        return plan(x)
+            plan = self._plans[x.shape]
+            if plan is not None and plan.likeness.holds():
+                plan.refresh()
+            else:
+                del self._plans[x.shape]
+        if x.shape not in self._plans:
+            while len(self._plans) >= PLANS:
+                self._stale.discard(shape := next(iter(self._plans)))
+                self._plans.pop(shape)
+            try:
+                self._plans[x.shape] = _Plan(self.model, x.shape)
+            except (NotLowered, LayerError):  # the model says it itself, of this very x
+                self._plans[x.shape] = None
+        plan = self._plans[x.shape]
+        return self.model(x) if plan is None else plan(x)
 
 
 class Frozen(Predictor):
@@ -73,7 +76,7 @@ class _Plan:
 
     def __init__(self, model: Module, x_shape: tuple[int, ...]):
         graph, self.y = trace(model, x_shape[1:], training=False)
-        self.n, self.x = x_shape[0], graph.input
+        self.model, self.likeness, self.n, self.x = model, Likeness(model), x_shape[0], graph.input
         self.arena, self.constants = Arena(), Arena()  # rewritten in every call; written by `refresh` alone
         if any(p.data.dtype != np.float32 or not p.data.flags.c_contiguous for p in model.parameters()):
             raise NotLowered("parameters are not contiguous float32")
@@ -124,7 +127,8 @@ class _Plan:
 
         def forward(_):
             x.unpack(unpacked)
-            out.pack(np.ascontiguousarray(node.module.forward(unpacked, training=False)))
+            with naming(self.model, node.module):
+                out.pack(np.ascontiguousarray(node.module.forward(unpacked, training=False)))
 
         return [forward]
 

@@ -7,10 +7,10 @@ from math import prod
 import numpy as np
 
 from cnn_ext import blocked, get_num_threads
-from pynn.engine.graph import Node, NotLowered, memory_of, trace
+from pynn.engine.graph import Likeness, Node, NotLowered, memory_of, naming, trace
 from pynn.engine.memory import Arena
 from pynn.engine.plan import POINT, Group, Step, Value, group, input_value, new_value, weights_of, window_of
-from pynn.module import Module
+from pynn.module import LayerError, Module
 
 __all__ = ["Trainer"]
 
@@ -68,7 +68,7 @@ class Trainer:
             self._plans.pop(next(iter(self._plans)))
         try:
             plan = _Plan(self.model, x.shape)
-        except NotLowered:
+        except (NotLowered, LayerError):  # the model says it itself, of this very x
             plan = None
         self._plans[x.shape] = plan
         return plan
@@ -80,11 +80,10 @@ class _Plan:
     def __init__(self, model: Module, x_shape: tuple[int, ...]):
         graph, output = trace(model, x_shape[1:], training=True)
         self.model, self.n, self.arena = model, x_shape[0], Arena()
-        self.used = [(parameter, parameter.data, parameter.grad) for parameter in model.parameters()]
-        self.buffers = list(model.named_buffers())
+        self.likeness = Likeness(model)
         self.state: list[tuple[Module, str]] = []  # running statistics that layers write themselves
         self.statistics: list[Step] = []  # what `accept` calls
-        if not all(_is_plain(data) and _is_plain(grad) for _, data, grad in self.used):
+        if not all(_is_plain(p.data) and _is_plain(p.grad) for p in model.parameters()):
             raise NotLowered("parameters are not contiguous, writable float32")
         self.groups = group(graph.nodes, training=True)
         self.values = {graph.input: input_value(graph.input, self.n, self.arena, training=True)}
@@ -104,10 +103,8 @@ class _Plan:
                     self.arena.give_back(self.gradients.pop(each.last).array)
 
     def is_current(self) -> bool:
-        """Whether the model still has the arrays that the steps work on."""
-        return all(p.data is data and p.grad is grad for p, data, grad in self.used) and all(
-            before is now for (_, before), (_, now) in zip(self.buffers, self.model.named_buffers(), strict=True)
-        )
+        """Whether the model still has the layers and arrays that the steps work on."""
+        return self.likeness.holds()
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         threads = get_num_threads()
@@ -199,7 +196,8 @@ class _Plan:
 
         def forward(_):
             x.unpack(unpacked)
-            out.pack(np.ascontiguousarray(node.module.forward(unpacked, training=True)))
+            with naming(self.model, node.module):
+                out.pack(np.ascontiguousarray(node.module.forward(unpacked, training=True)))
 
         return forward
 
@@ -276,7 +274,8 @@ class _Plan:
         def backward(_):
             dout.unpack(unpacked)
             node.module.zero_grad()
-            result["dx"] = node.module.backward(unpacked, input_grad=wanted)
+            with naming(self.model, node.module):
+                result["dx"] = node.module.backward(unpacked, input_grad=wanted)
 
         def pack(dx):
             return [lambda _: dx.pack(np.ascontiguousarray(result.pop("dx")))]
