@@ -5,17 +5,20 @@ import numpy as np
 from cnn_ext import blocked
 
 MARGIN = 64  # elements on each side of an array
-GUARD = {np.float32: np.array(0x7FC12345, np.uint32).view(np.float32), np.uint8: np.uint8(0xA5)}
 
 
 class Memory:
-    """Arrays full of NaN between guards, which are NaN with bits of their own: reading them shows as well."""
+    """Arrays full of NaN between guards, which are NaN as well, so that reading them shows.
+
+    The bits are each array's own: a sum of guards, written past an array, is not what was there.
+    """
 
     def __init__(self):
         self.taken = []
 
     def new(self, count, dtype=np.float32):
-        whole = np.full(count + 2 * MARGIN, GUARD[dtype])
+        guard = np.array(0x7FC10000 + len(self.taken), np.uint32).view(np.float32) if dtype is np.float32 else 0xA5
+        whole = np.full(count + 2 * MARGIN, guard, dtype)
         self.taken.append((whole, whole.tobytes()))
         inside = whole[MARGIN : MARGIN + count]
         inside[...] = np.nan if dtype is np.float32 else 0xFF

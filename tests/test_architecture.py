@@ -260,7 +260,7 @@ def test_public_names_exist():
 
 def test_stub_is_of_the_compiled_kernels():
     defined = {
-        name: re.findall(r"(\w+)\s*(?:,|$)", re.sub(r"\[.*?\]", "", arguments))
+        name: re.findall(r"(\w+)(?: not None)?\s*(?:,|$)", re.sub(r"\[.*?\]", "", arguments))
         for path in (ROOT / "cnn_ext" / "kernels").glob("*.pxi")
         for name, arguments in re.findall(
             r"^def (\w+)\((.*?)\):", path.read_text("utf-8"), re.MULTILINE | re.DOTALL

@@ -10,6 +10,7 @@ import cnn_ext
 import pynn
 from pynn import CrossEntropyLoss, Solver
 from pynn.engine import Predictor, Trainer
+from pynn.engine.inference import PLANS
 from pynn.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -58,6 +59,7 @@ def test_more_batch_sizes_than_plans_are_kept(name):
     frozen = pynn.freeze(model)
     for n in [*range(1, 12), 1, 2, 11]:
         assert_outputs(frozen(batch(n, shape, n)), model, batch(n, shape, n))
+        assert len(frozen._plans) <= PLANS
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -11,6 +11,7 @@ from engine_networks import NETWORKS, batch, layer_by_layer, network
 import cnn_ext
 from pynn import SGD, Adam, CrossEntropyLoss, Solver, models
 from pynn.engine import Trainer
+from pynn.engine.training import PLANS
 from pynn.layers import (
     GELU,
     BatchNorm1d,
@@ -108,6 +109,7 @@ def test_changing_batch_sizes(name):
     twin, trainer = model.astype(np.float64), Trainer(model)
     for seed, n in enumerate([5, 13, 5, 4, 24, 7, 12, 5, 13]):  # more sizes than plans are kept
         assert_step_equals(trainer, twin, batch(n, shape, seed), lowered=True)
+        assert len(trainer._plans) <= PLANS
 
 
 @pytest.mark.parametrize("name", NETWORKS)
