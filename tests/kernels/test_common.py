@@ -11,7 +11,15 @@ from kernel_cases import CASES, WRITTEN, Arrays, assert_close, op_name, outcome
 import cnn_ext
 from cnn_ext import reference
 
-ADMINISTRATION = {"available_cpus", "get_num_threads", "isa", "openmp_enabled", "reference", "set_num_threads"}
+ADMINISTRATION = {
+    "available_cpus",
+    "blocked",
+    "get_num_threads",
+    "isa",
+    "openmp_enabled",
+    "reference",
+    "set_num_threads",
+}
 ADMINISTRATION |= {"supported_isas"}
 OPS = sorted(set(cnn_ext.__all__) - ADMINISTRATION)
 ARRAY_ARGUMENTS = [
