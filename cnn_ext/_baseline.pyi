@@ -182,6 +182,14 @@ class Terms:
 class Step:
     def __call__(self, n_threads: int, /) -> None: ...
 
+class Pieces:
+    count: int
+    slots: int
+    def __init__(self, x: Blocks, height: int) -> None: ...
+
+class Slices(Step):
+    pieces: Pieces
+
 class PackWeights(Step):
     def __init__(
         self, weight: Weights, packed: Array, out_lanes: int, in_lanes: int, transposed: bool
@@ -200,6 +208,7 @@ class Gather(Step):
         chunks: int,
         per_task: tuple[int, int, int],
     ) -> None: ...
+    def take(self, then: Slices) -> bool: ...
 
 class Pad(Step):
     def __init__(self, x: Blocks, out: Array, padding: Pair) -> None: ...
@@ -231,11 +240,12 @@ class Outer(Step):
         slots: int,
         memory: Array | None,
     ) -> None: ...
+    def take(self, before: Slices) -> bool: ...
 
-class NormStatistics(Step):
+class NormStatistics(Slices):
     def __init__(self, x: Blocks, norm: Norm) -> None: ...
 
-class Unit(Step):
+class Unit(Slices):
     def __init__(
         self,
         x: Blocks,
@@ -247,7 +257,7 @@ class Unit(Step):
         picked: Blocks | None,
     ) -> None: ...
 
-class ChannelSums(Step):
+class ChannelSums(Slices):
     def __init__(
         self,
         dout: Blocks,
@@ -259,7 +269,7 @@ class ChannelSums(Step):
         dbias: Array | None,
     ) -> None: ...
 
-class UnitBackward(Step):
+class UnitBackward(Slices):
     def __init__(
         self,
         dout: Blocks,

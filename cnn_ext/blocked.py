@@ -30,6 +30,7 @@ __all__ = [
     "convolution_weights",
     "image_size",
     "input_gradient",
+    "joined",
     "lanes_for",
     "linear_weights",
     "norm",
@@ -175,10 +176,13 @@ def _one_pixel(x, out: Blocks) -> bool:
 
 def _gather(x, packing, pack: bool, bias, out: Blocks, terms, longest: int, relu: bool) -> Step:
     n, _, height, _ = out.shape
-    if _one_pixel(x, out):  # weights are read once: a task takes some of them for the whole batch
+    per_rows = max(1, height * -(-n // BATCH) // _TASKS)
+    if pack:  # weights are read once: a task takes some of them for the whole batch
         per_task = (max(1, min(4, out.channel_blocks * height // 8)), 1, n)
+    elif _one_pixel(x, out):
+        per_task = (max(1, min(4, out.channel_blocks * height // 8)), 1, -(-n // (4 * BATCH)))
     else:
-        per_task = (out.channel_blocks, max(1, height * -(-n // BATCH) // _TASKS), 1)
+        per_task = (out.channel_blocks, per_rows, 1)
     chunks = max(1, round(longest / _CHUNK))
     return kernels.Gather(x, packing, pack, bias, out, terms, relu, chunks, per_task)
 
@@ -224,7 +228,8 @@ def convolution(
         terms, longest = _image_terms(rows, columns, c, x_size[1], tuple(kernel), out.lanes)
     else:
         terms, longest = _block_terms(rows, columns, c, x.lanes, tuple(x_size), tuple(kernel), out.lanes)
-    one_pass = not keep and _one_pixel(x, out)  # weights are packed as they are used
+    # Weights are packed as they are used where there are tasks enough without cutting the batch.
+    one_pass = not keep and _one_pixel(x, out) and out.channel_blocks >= 16
     return packs[1:] if one_pass else packs, [_gather(x, packing, one_pass, bias, out, terms, longest, relu)]
 
 
@@ -291,16 +296,19 @@ def _packing(weight: Weights, out_lanes: int, in_lanes: int, transposed: bool, n
 
 def weight_gradient(x, dout: Blocks, grad: Weights, *, stride, padding, dilation, new: New) -> Step:
     """dweight of `convolution`, which replaces what `grad` holds."""
-    _check_pass("weight_gradient", x, grad, dout, stride, padding, dilation)
     n, _, height, width = dout.shape
     _, c, kh, kw = grad.shape
-    if height * width == 1 and not isinstance(x, Image) and x.shape[2:] == (kh, kw) and not any(padding):
-        return kernels.Outer(x, dout, grad, stride, padding, dilation, 1, None)
-    in_lanes = c if isinstance(x, Image) else x.lanes
-    pairs = dout.channel_blocks * -(-c // in_lanes)
+    window = (stride, padding, dilation)
+    if isinstance(x, Image):
+        slots = kernels.Pieces(dout, height).slots
+        return kernels.Outer(
+            x, dout, grad, *window, slots, new(slots * dout.channel_blocks * kh * kw * c * dout.lanes)
+        )
+    if height * width == 1 and x.shape[2:] == (kh, kw) and not any(padding):
+        return kernels.Outer(x, dout, grad, *window, 1, None)
+    pairs = dout.channel_blocks * x.channel_blocks
     slots = min(-(-n // BATCH), -(-_TASKS // pairs))
-    memory = new(slots * pairs * kh * kw * in_lanes * dout.lanes)
-    return kernels.Outer(x, dout, grad, stride, padding, dilation, slots, memory)
+    return kernels.Outer(x, dout, grad, *window, slots, new(slots * pairs * kh * kw * x.lanes * dout.lanes))
 
 
 # -- what stands between them --------------------------------------------------------------------------------
@@ -365,6 +373,20 @@ def activation_gradient(function: str, dout: Blocks, x: Blocks, dx: Blocks, nega
 def combine(x: Blocks, y: Blocks, out: Blocks, *, product: bool) -> Step:
     """out = x · y or x + y; out may be one of them."""
     return kernels.Combine(x, y, out, product)
+
+
+def joined(steps: list[Step]) -> list[Step]:
+    """The same steps with fewer calls: a pass over an array right after the product that writes it, or right before
+    the one that reads it, is taken along by that product, whose rows are in the cache then."""
+    kept: list[Step] = []
+    for step in steps:
+        before = kept[-1] if kept else None
+        if isinstance(before, kernels.Gather) and isinstance(step, kernels.Slices) and before.take(step):
+            continue
+        if isinstance(step, kernels.Outer) and isinstance(before, kernels.UnitBackward) and step.take(before):
+            kept.pop()
+        kept.append(step)
+    return kept
 
 
 # -- in and out ----------------------------------------------------------------------------------------------

@@ -312,3 +312,70 @@ cdef class PackWeights(Step):
             &self.packing, out, tap // taps, tap % taps,
             &self.packed[0] + out * self.out_block + tap * self.packing.in_lanes * self.packing.out_lanes,
         )
+
+
+# -- steps in pieces ---------------------------------------------------------------------------------------------------
+
+cdef enum:
+    SLOTS = 32  # pieces of a pass over a batch, at least, where it has as many rows
+
+
+cdef class Pieces:
+    """The rows of the blocks of a batch, cut into slots: slot s is rows first(s) … of one (batch block, channel block)."""
+    cdef readonly Py_ssize_t count, slots  # of all channel blocks, and of each
+    cdef Py_ssize_t channel_blocks, batch_blocks, height, per_block
+
+    def __init__(self, Blocks x, Py_ssize_t height):
+        self.channel_blocks, self.batch_blocks, self.height = x.at.channel_blocks, x.at.batch_blocks, height
+        self.per_block = min(height, blocks(SLOTS, self.channel_blocks * self.batch_blocks))
+        self.slots = self.per_block * self.batch_blocks
+        self.count = self.slots * self.channel_blocks
+
+    # Slots of one channel block follow one another: slot = (channel_block · batch_blocks + block) · per_block + piece.
+    cdef Py_ssize_t channel_block(self, Py_ssize_t slot) noexcept nogil:
+        return slot // (self.per_block * self.batch_blocks)
+
+    cdef Py_ssize_t block(self, Py_ssize_t slot) noexcept nogil:
+        return slot // self.per_block % self.batch_blocks
+
+    cdef Py_ssize_t first(self, Py_ssize_t slot) noexcept nogil:
+        return slot % self.per_block * self.height // self.per_block
+
+    cdef Py_ssize_t last(self, Py_ssize_t slot) noexcept nogil:
+        return (slot % self.per_block + 1) * self.height // self.per_block
+
+
+cdef class Slices(Step):
+    """A step that works slot by slot, each on its own, and then once more on what the slots left.
+
+    So it can be joined with a product: a slot is worked on right after, or right before, the product of the same rows, while
+    they are in the cache. Row r of the pieces begins at row r · row_stride of the array that the product has.
+    """
+    cdef readonly Pieces pieces
+    cdef Blocks product  # that array
+    cdef Py_ssize_t row_stride
+    cdef bint apart  # whether a slot needs rows of its own alone
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t slot
+        for slot in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
+            self.slot(slot)
+        self.finish()
+
+    cdef void slot(self, Py_ssize_t slot) noexcept nogil:
+        pass
+
+    cdef void finish(self) noexcept nogil:
+        pass
+
+    cdef bint joins(self, Blocks product):
+        """Whether it can be joined with the product that has this array."""
+        return self.product is product and self.apart
+
+    cdef Py_ssize_t first_row(self, Py_ssize_t slot) noexcept nogil:
+        """Of the product's array."""
+        return self.pieces.first(slot) * self.row_stride
+
+    cdef Py_ssize_t last_row(self, Py_ssize_t slot) noexcept nogil:
+        cdef Py_ssize_t last = self.pieces.last(slot)
+        return self.product.at.h if last == self.pieces.height else last * self.row_stride

@@ -10,7 +10,6 @@ cdef extern from "blocks.h" nogil:
     gather_rows gather_16_blocked_16
     gather_rows gather_16_blocked_8
     gather_rows gather_16_image
-    gather_rows gather_16_listed
     gather_rows gather_8_blocked_16
     gather_rows gather_8_blocked_8
     gather_rows gather_8_image
@@ -86,6 +85,7 @@ cdef class Gather(Step):
     cdef Py_ssize_t width, c, chunks, group, groups, together
     cdef Py_ssize_t per_f, per_rows, per_groups, tasks_f, tasks_rows, tasks_groups
     cdef bint pack, one_pixel
+    cdef Slices then
     cdef int start, finish
     cdef gather_rows kernel
 
@@ -131,8 +131,27 @@ cdef class Gather(Step):
             raise ValueError("Gather: weights that meet several pixels are packed beforehand")
         self.worth_threads = out.size * terms.most > 10_000
 
+    def take(self, Slices then not None):
+        """Takes along a step that reads `out`: each of its slots is worked on after its rows of the product.
+
+        Returns whether that can be; if so, the step must not be called on its own.
+        """
+        if self.then is not None or self.one_pixel or self.group != BATCH or not then.joins(self.out):
+            return False
+        self.then, self.per_f, self.per_groups = then, 1, 1
+        return True
+
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, tasks = self.tasks_f * self.tasks_groups * self.tasks_rows
+        if self.then is not None:
+            for task in prange(self.then.pieces.count, schedule="dynamic", num_threads=n_threads):
+                self.gather(
+                    self.then.pieces.channel_block(task), self.then.pieces.block(task), self.then.first_row(task),
+                    self.then.last_row(task), 0, self.out.at.w,
+                )
+                self.then.slot(task)
+            self.then.finish()
+            return
         for task in prange(tasks, schedule="dynamic", num_threads=n_threads):
             self.task(task)
 

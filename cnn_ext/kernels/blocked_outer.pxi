@@ -42,12 +42,15 @@ cdef bint axis_fits(const Axis* axis, Py_ssize_t taps) noexcept:
 cdef class Outer(Step):
     """dweight of a convolution or a fully-connected layer, which replaces what the gradient holds.
 
-    x : Blocks or Image. dy : Blocks. grad : Weights. slots : pieces that the batch is cut into.
+    x : Blocks or Image. dy : Blocks. grad : Weights. slots : pieces that the batch is cut into; for an Image those of dy's
+    Pieces.
     memory : slots × outputs' blocks × inputs' blocks × taps × lanes × lanes floats; None for outputs of one pixel.
     """
     cdef Blocks dy, x_blocks
     cdef Image x_image
     cdef Weights grad
+    cdef Slices before
+    cdef Pieces pieces
     cdef Axis rows, columns
     cdef float[::1] memory
     cdef Py_ssize_t slots, in_lanes, in_blocks, block
@@ -63,6 +66,9 @@ cdef class Outer(Step):
             self.x_image, self.in_lanes, self.in_blocks = x, g.c, 1
             self.rows.size, self.columns.size, padding = self.x_image.at.h, self.x_image.at.w, (0, 0)  # it is inside
             self.kernel = outer_16_image if dy.lanes == 16 else outer_8_image
+            self.pieces = Pieces(dy, dy.at.h)
+            if slots != self.pieces.slots or dy.at.batch != BATCH:
+                raise ValueError("Outer: an image's slots are those of its pieces")
         else:
             self.x_blocks, self.in_lanes, self.in_blocks = x, x.lanes, x.channel_blocks
             self.rows.size, self.columns.size = self.x_blocks.at.h, self.x_blocks.at.w
@@ -89,16 +95,29 @@ cdef class Outer(Step):
             raise ValueError("Outer: memory does not hold its slots")
         self.worth_threads = dy.size * g.kh * g.kw * self.in_lanes > 100_000
 
+    def take(self, Slices before not None):
+        """Takes along a step that writes dy, where x is an Image: each of its slots is worked on before its product.
+
+        Returns whether that can be; if so, the step must not be called on its own.
+        """
+        if self.x_image is None or self.before is not None or not before.joins(self.dy):
+            return False
+        if before.pieces.slots > self.slots:
+            return False
+        self.before, self.pieces, self.slots = before, before.pieces, before.pieces.slots
+        return True
+
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, pairs = self.dy.channel_blocks * self.in_blocks
         if self.memory is None:
-            for task in prange(self.in_blocks, schedule="dynamic", num_threads=n_threads):
-                self.one_pixel(task)
+            for task in prange(self.in_blocks * self.grad.at.kh, schedule="dynamic", num_threads=n_threads):
+                self.one_pixel(task // self.grad.at.kh, task % self.grad.at.kh)
             return
-        for task in prange(self.slots * pairs, schedule="dynamic", num_threads=n_threads):
-            if self.x_image is not None:
-                self.image_slot(task % pairs, task // pairs)
-            else:
+        if self.x_image is not None:
+            for task in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
+                self.image_slot(task)
+        else:
+            for task in prange(self.slots * pairs, schedule="dynamic", num_threads=n_threads):
                 self.blocks_slot(task % pairs, task // pairs)
         for task in prange(pairs, schedule="static", num_threads=n_threads):
             self.reduce(task)
@@ -170,40 +189,49 @@ cdef class Outer(Step):
                 q = q + at_a_time
         return n
 
-    cdef void image_slot(self, Py_ssize_t f, Py_ssize_t slot) noexcept nogil:
-        """The tile of one output block, over one slot of the batch; the rows of a tile are a row of taps × channels."""
+    cdef void image_slot(self, Py_ssize_t slot) noexcept nogil:
+        """The tile of one output block, over one slot of rows; the rows of a tile are a row of taps × channels."""
+        cdef Layout* dy = &self.dy.at
+        cdef Py_ssize_t f = self.pieces.channel_block(slot), block = self.pieces.block(slot), p, q, some
+        cdef Py_ssize_t p_first = self.pieces.first(slot), p_last = self.pieces.last(slot)
+        cdef float* tile = &self.memory[0] + (slot % self.slots * dy.channel_blocks + f) * self.block
+        cdef int rows = rows_of(dy, block)
+        if self.before is not None:
+            p_first, p_last = self.before.first_row(slot), self.before.last_row(slot)
+            self.before.slot(slot)
+        memset(tile, 0, self.block * sizeof(float))
+        for p in range(p_first, p_last):
+            for some in range(blocks(dy.w, 2 * CHUNK_PIXELS)):
+                self.image_row(
+                    tile, f, block, rows, p, some * 2 * CHUNK_PIXELS, min((some + 1) * 2 * CHUNK_PIXELS, dy.w))
+
+    cdef void image_row(
+        self, float* tile, Py_ssize_t f, Py_ssize_t block, int rows, Py_ssize_t p, Py_ssize_t q_first, Py_ssize_t q_last
+    ) noexcept nogil:
+        """What output pixels q_first … q_last − 1 of row p add to a tile."""
         cdef ImageLayout* x = &self.x_image.at
         cdef Layout* dy = &self.dy.at
-        cdef Py_ssize_t block, p, q, q0, i, j, at_a_time
-        cdef Py_ssize_t joined = self.grad.at.kw if self.columns.dilation == 1 else 1, height = joined * x.c
-        cdef float* tile = &self.memory[0] + (slot * dy.channel_blocks + f) * self.block
+        cdef Py_ssize_t joined = self.grad.at.kw if self.columns.dilation == 1 else 1, height = joined * x.c, i, j
+        cdef Py_ssize_t q = q_first
+        # With one channel and no stride, the images of neighbouring pixels follow one another in x as in dy.
+        cdef Py_ssize_t at_a_time = q_last - q_first if x.c * self.columns.stride == 1 and rows == BATCH else 1
         cdef pynn_run[RUNS] runs
-        cdef int n, rows
-        memset(tile, 0, self.block * sizeof(float))
-        for block in range(slot * dy.batch_blocks // self.slots, (slot + 1) * dy.batch_blocks // self.slots):
-            rows = rows_of(dy, block)
-            # With one channel and no stride, the images of neighbouring pixels follow one another in x as in dy.
-            at_a_time = CHUNK_PIXELS * 2 if x.c * self.columns.stride == 1 and rows == BATCH else 1
-            for p in range(dy.h):
-                q0 = 0
-                while q0 < dy.w:
-                    n, q = 0, q0
-                    while q < dy.w and n < CHUNK_PIXELS * 2 // at_a_time:
-                        runs[n].x = q * self.columns.stride * x.c * BATCH
-                        runs[n].dy = (p * dy.w + q) * rows * dy.lanes
-                        runs[n].k = min(at_a_time, dy.w - q) * rows
-                        n += 1
-                        q = q + at_a_time
-                    q0 = q
-                    for i in range(self.grad.at.kh):
-                        for j in range(self.grad.at.kw // joined):
-                            self.kernel(
-                                <int>height,
-                                image_at(x, block) + ((p * self.rows.stride + i * self.rows.dilation) * x.w
-                                               + j * self.columns.dilation) * x.c * BATCH,
-                                block_at(dy, block, f), &runs[0], n, FROM_OUT,
-                                tile + (i * self.grad.at.kw + j) * x.c * dy.lanes, dy.lanes,
-                            )
+        cdef int n = 0
+        while q < q_last:
+            runs[n].x = q * self.columns.stride * x.c * BATCH
+            runs[n].dy = (p * dy.w + q) * rows * dy.lanes
+            runs[n].k = at_a_time * rows
+            n += 1
+            q = q + at_a_time
+        for i in range(self.grad.at.kh):
+            for j in range(self.grad.at.kw // joined):
+                self.kernel(
+                    <int>height,
+                    image_at(x, block) + ((p * self.rows.stride + i * self.rows.dilation) * x.w
+                                          + j * self.columns.dilation) * x.c * BATCH,
+                    block_at(dy, block, f), &runs[0], n, FROM_OUT,
+                    tile + (i * self.grad.at.kw + j) * x.c * dy.lanes, dy.lanes,
+                )
 
     cdef void reduce(self, Py_ssize_t pair) noexcept nogil:
         """The pair's slots summed in order, into the gradient."""
@@ -227,8 +255,8 @@ cdef class Outer(Step):
             for o in range(outs):
                 target[k * g.of_c + o * g.of_f] = tile[k * lanes + o]
 
-    cdef void one_pixel(self, Py_ssize_t c) noexcept nogil:
-        """The gradient's rows of one input block, where every tap meets one output pixel."""
+    cdef void one_pixel(self, Py_ssize_t c, Py_ssize_t i) noexcept nogil:
+        """The gradient of one input block and row of taps, where every tap meets one output pixel."""
         cdef Layout* x = &self.x_blocks.at
         cdef Layout* dy = &self.dy.at
         cdef WeightLayout* g = &self.grad.at
@@ -239,7 +267,7 @@ cdef class Outer(Step):
         cdef float* out
         cdef bint whole
         cdef int n
-        for tap in range(g.kh * g.kw):
+        for tap in range(i * g.kw, (i + 1) * g.kw):
             for f in range(dy.channel_blocks):
                 whole = g.of_f == 1 and (f + 1) * dy.lanes <= g.f  # then the tile goes right where it belongs
                 out = &tile[0]

@@ -25,37 +25,6 @@ cdef bint alike(Blocks x, Blocks y):
     return x.shape == y.shape and x.lanes == y.lanes and x.batch == y.batch
 
 
-cdef enum:
-    SLOTS = 32  # pieces of a pass over a batch, at least, where it has as many rows
-
-
-cdef class Pieces:
-    """The rows of the blocks of a batch, cut into slots: slot s is rows first(s) … of one (batch block, channel block)."""
-    cdef Py_ssize_t channel_blocks, batch_blocks, height, per_block, count
-
-    def __init__(self, Blocks x, Py_ssize_t height):
-        self.channel_blocks, self.batch_blocks, self.height = x.at.channel_blocks, x.at.batch_blocks, height
-        self.per_block = min(height, blocks(SLOTS, self.channel_blocks * self.batch_blocks))
-        self.count = self.per_block * self.channel_blocks * self.batch_blocks
-
-    # Slots of one channel block follow one another: slot = (channel_block · batch_blocks + block) · per_block + piece.
-    cdef Py_ssize_t channel_block(self, Py_ssize_t slot) noexcept nogil:
-        return slot // (self.per_block * self.batch_blocks)
-
-    cdef Py_ssize_t block(self, Py_ssize_t slot) noexcept nogil:
-        return slot // self.per_block % self.batch_blocks
-
-    cdef Py_ssize_t first(self, Py_ssize_t slot) noexcept nogil:
-        return slot % self.per_block * self.height // self.per_block
-
-    cdef Py_ssize_t last(self, Py_ssize_t slot) noexcept nogil:
-        return (slot % self.per_block + 1) * self.height // self.per_block
-
-    cdef Py_ssize_t slots(self) noexcept nogil:
-        """Of one channel block."""
-        return self.per_block * self.batch_blocks
-
-
 cdef class Norm:
     """The statistics of a batch norm, and the coefficients that they give: arrays of whole channel blocks.
 
@@ -130,11 +99,10 @@ cdef class Norm:
             self.a[k] = self.b[k] = self.c[k] = 0
 
 
-cdef class NormStatistics(Step):
+cdef class NormStatistics(Slices):
     """The batch's mean and variance of each channel of x, and with them `norm`'s scale and shift."""
     cdef Blocks x
     cdef Norm norm
-    cdef Pieces pieces
     cdef double[:, :, ::1] slots  # (slots, mean and Σ of squares around it, lanes)
 
     def __init__(self, Blocks x not None, Norm norm not None):
@@ -142,15 +110,14 @@ cdef class NormStatistics(Step):
         if not norm.fits(x):
             raise ValueError("NormStatistics: x and norm do not belong together")
         self.x, self.norm, self.pieces = x, norm, Pieces(x, x.at.h)
+        self.product, self.row_stride, self.apart = x, 1, True
         self.slots = numpy.zeros((self.pieces.count, 2, x.lanes))
         self.worth_threads = x.size > 20_000
 
-    cdef void run(self, int n_threads) noexcept nogil:
-        cdef Py_ssize_t task
-        for task in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
-            self.slot(task)
-        for task in range(self.x.at.channel_blocks):
-            self.merge(task)
+    cdef void finish(self) noexcept nogil:
+        cdef Py_ssize_t channel_block
+        for channel_block in range(self.x.at.channel_blocks):
+            self.merge(channel_block)
 
     cdef void slot(self, Py_ssize_t slot) noexcept nogil:
         cdef Layout* x = &self.x.at
@@ -186,11 +153,11 @@ cdef class NormStatistics(Step):
                         squares[v * LANE_WIDTH + i] += more + delta * delta * count * row / (count + row)
 
     cdef void merge(self, Py_ssize_t channel_block) noexcept nogil:
-        cdef Py_ssize_t slot, k, first = channel_block * self.pieces.slots()
+        cdef Py_ssize_t slot, k, first = channel_block * self.pieces.slots
         cdef double count, more, delta, mean, squares
         for k in range(self.x.lanes):
             count = mean = squares = 0
-            for slot in range(first, first + self.pieces.slots()):
+            for slot in range(first, first + self.pieces.slots):
                 more = (self.pieces.last(slot) - self.pieces.first(slot)) * self.x.at.w * rows_of(
                     &self.x.at, self.pieces.block(slot))
                 delta = self.slots[slot, 0, k] - mean
@@ -239,6 +206,10 @@ cdef void set_window(PoolWindow* w, tuple sizes):
     w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.pad_h, w.pad_w = sizes
 
 
+cdef bint windows_apart(const PoolWindow* w) noexcept:
+    return w.kernel_h <= w.stride_h and w.kernel_w <= w.stride_w and w.pad_h == w.pad_w == 0
+
+
 cdef bint pools(const PoolWindow* w, const Layout* x, const Layout* out) noexcept:
     """Whether `out` has a pixel for each window of x, none of which lies in the padding alone."""
     return (
@@ -256,7 +227,7 @@ cdef bint indexes(const uint8_t[::1] index, const PoolWindow* w, Blocks out):
     return index.shape[0] >= out.size and <Py_ssize_t>w.kernel_h * w.kernel_w <= 256
 
 
-cdef class Unit(Step):
+cdef class Unit(Slices):
     """out = max over windows of relu((x − mean) · scale + shift), each part as asked for; in one pass over x.
 
     index : with a window of more than one pixel, which of them was the maximum, a byte a value in out's order.
@@ -267,7 +238,6 @@ cdef class Unit(Step):
     cdef bint relu
     cdef PoolWindow window
     cdef uint8_t[::1] index
-    cdef Pieces pieces
 
     def __init__(
         self, Blocks x not None, Blocks out not None, Norm norm, bint relu, tuple window not None, uint8_t[::1] index,
@@ -277,6 +247,7 @@ cdef class Unit(Step):
         self.x, self.out, self.norm, self.relu, self.index, self.picked = x, out, norm, relu, index, picked
         set_window(&self.window, window)
         self.pieces = Pieces(out, out.at.h)
+        self.product, self.row_stride, self.apart = x, self.window.stride_h, windows_apart(&self.window)
         self.worth_threads = x.size > 20_000
         if (
             not pools(&self.window, &x.at, &out.at) or (norm is not None and not norm.fits(x))
@@ -284,11 +255,6 @@ cdef class Unit(Step):
             or (picked is not None and not alike(picked, out))
         ):
             raise ValueError("Unit: x, out, norm, window, index and picked do not belong together")
-
-    cdef void run(self, int n_threads) noexcept nogil:
-        cdef Py_ssize_t slot
-        for slot in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
-            self.slot(slot)
 
     cdef void slot(self, Py_ssize_t slot) noexcept nogil:
         cdef Py_ssize_t p, q, first = self.pieces.first(slot), last = self.pieces.last(slot)
@@ -370,7 +336,7 @@ cdef class Unit(Step):
             (<lanes*>(self.out.at.data + to + k * LANE_WIDTH))[0] = lanes_relu(best) if self.relu else best
 
 
-cdef class ChannelSums(Step):
+cdef class ChannelSums(Slices):
     """Of dz, which is dout where out > 0 if `relu`, else dout: D = Σ dz and, with a `norm`, E = Σ dz · (x − mean).
 
     x : like out, the values before batch norm (where a pool had its maxima). They become the norm's coefficients and the
@@ -379,7 +345,6 @@ cdef class ChannelSums(Step):
     cdef Blocks dout, out, x
     cdef Norm norm
     cdef bint relu
-    cdef Pieces pieces
     cdef float[::1] dbias
     cdef double count
     cdef double[:, :, ::1] slots  # (slots, D and E, lanes)
@@ -401,16 +366,14 @@ cdef class ChannelSums(Step):
         self.slots = numpy.zeros((self.pieces.count, 2, dout.lanes))
         self.worth_threads = dout.size > 20_000
 
-    cdef void run(self, int n_threads) noexcept nogil:
+    cdef void finish(self) noexcept nogil:
         cdef Py_ssize_t slot, cb, k, first
         cdef double d, e
-        for slot in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
-            self.slot(slot)
         for cb in range(self.dout.at.channel_blocks):
-            first = cb * self.pieces.slots()
+            first = cb * self.pieces.slots
             for k in range(self.dout.lanes):
                 d = e = 0
-                for slot in range(first, first + self.pieces.slots()):
+                for slot in range(first, first + self.pieces.slots):
                     d = d + self.slots[slot, 0, k]
                     e = e + self.slots[slot, 1, k]
                 if self.norm is not None:
@@ -447,15 +410,14 @@ cdef class ChannelSums(Step):
                     self.slots[slot, 1, v * LANE_WIDTH + i] += es[i]
 
 
-cdef class UnitBackward(Step):
+cdef class UnitBackward(Slices):
     """dx of Unit from dout, with dz = dout where out > 0 if `relu`: dz at a window's maximum, and with a `norm`
     dz · a − (x − mean) · b − c everywhere. Windows must not overlap, or there must be no norm."""
     cdef Blocks dout, out, x, dx
     cdef Norm norm
-    cdef bint relu, apart
+    cdef bint relu
     cdef PoolWindow window
     cdef const uint8_t[::1] index
-    cdef Pieces pieces
 
     def __init__(
         self, Blocks dout not None, Blocks out, bint relu, Norm norm, Blocks x, tuple window not None,
@@ -473,31 +435,31 @@ cdef class UnitBackward(Step):
             raise ValueError("UnitBackward: dout, out, norm, x, window, index and dx do not belong together")
         self.dout, self.out, self.relu, self.norm, self.x, self.dx = dout, out, relu, norm, x, dx
         self.window, self.index = w, index
-        self.apart = w.kernel_h <= w.stride_h and w.kernel_w <= w.stride_w and w.pad_h == w.pad_w == 0
-        self.pieces = Pieces(dx, dx.at.h if w.kernel_h * w.kernel_w == 1 and self.apart else 1)
+        self.apart = windows_apart(&w)
+        self.pieces = Pieces(dx, dout.at.h if self.apart else 1)
+        self.product, self.row_stride = dx, w.stride_h
         self.worth_threads = dx.size > 20_000
         if not self.apart and norm is not None:
             raise ValueError("UnitBackward: overlapping windows and a norm are separate units")
 
-    cdef void run(self, int n_threads) noexcept nogil:
-        cdef Py_ssize_t slot
-        for slot in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
-            self.slot(slot)
-
     cdef void slot(self, Py_ssize_t slot) noexcept nogil:
-        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot)
-        cdef Py_ssize_t pixel = rows_of(&self.dx.at, block) * self.dx.lanes, p, q, i, j
+        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), p, q, i, j
+        cdef Py_ssize_t first = self.pieces.first(slot), last = self.pieces.last(slot)
         cdef PoolWindow* w = &self.window
         if w.kernel_h * w.kernel_w == 1 and w.stride_h * w.stride_w == 1:
-            self.pixels(block, cb, self.pieces.first(slot) * self.dx.at.w, self.pieces.last(slot) * self.dx.at.w)
+            self.pixels(block, cb, first * self.dx.at.w, last * self.dx.at.w)
             return
-        if not self.apart:
-            memset(block_at(&self.dx.at, block, cb), 0, self.dx.at.h * self.dx.at.w * pixel * sizeof(float))
-        for p in range(self.dout.at.h):
+        if not self.apart:  # then a slot is all rows
+            memset(
+                block_at(&self.dx.at, block, cb), 0,
+                self.dx.at.h * self.dx.at.w * rows_of(&self.dx.at, block) * self.dx.lanes * sizeof(float),
+            )
+            first, last = 0, self.dout.at.h
+        for p in range(first, last):
             for q in range(self.dout.at.w):
                 self.scatter(block, cb, p, q, p * w.stride_h - w.pad_h, q * w.stride_w - w.pad_w)
         if self.apart:  # the pixels between and after the windows
-            for i in range(self.dx.at.h):
+            for i in range(self.first_row(slot), self.last_row(slot)):
                 for j in range(self.dx.at.w):
                     if (
                         i % w.stride_h >= w.kernel_h or j % w.stride_w >= w.kernel_w

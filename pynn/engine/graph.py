@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from pynn.module import Module, Parameter
+from pynn.module import Module
 
 __all__ = ["Graph", "Likeness", "Node", "NotLowered", "memory_of", "naming", "trace"]
 
@@ -129,26 +129,20 @@ def lowers_itself(layer: Module) -> bool:
 
 
 class Likeness:
-    """The modules and arrays of a model, and the methods changed in an instance: what a plan is built over."""
+    """What a plan is built over: the attributes of layers and parameters, and methods changed in an instance.
+
+    It is asked in every step, so where to look is found once.
+    """
 
     def __init__(self, model: Module):
-        self.model, self.parts = model, self._parts_of(model)
+        owners: list[dict] = [vars(module) for _, module in model.named_modules()]
+        owners += [vars(parameter) for parameter in model.parameters()]
+        kept = [(own, name, value) for own in owners for name, value in own.items() if name != "_cache"]
+        self._parts = kept + [(own, name, own.get(name)) for own in owners for name in _CONTRACT]
 
     def holds(self) -> bool:
         """Whether the model still has the same ones."""
-        now = self._parts_of(self.model)
-        return len(now) == len(self.parts) and all(a is b for a, b in zip(now, self.parts, strict=True))
-
-    @staticmethod
-    def _parts_of(model: Module) -> list:
-        parts: list = []
-        for _, module in model.named_modules():
-            own = vars(module)
-            parts += [module, *map(own.get, _CONTRACT), *map(own.get, module.buffer_names)]
-            for value in own.values():
-                if isinstance(value, Parameter):
-                    parts += [value, value.data, value.grad]
-        return parts
+        return all(own.get(name) is value for own, name, value in self._parts)
 
 
 @contextmanager

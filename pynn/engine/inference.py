@@ -92,6 +92,8 @@ class _Plan:
                 readers.remove(memory_of(source))
                 if memory_of(source) not in {*readers, graph.input, memory_of(self.y)}:
                     self.arena.give_back(self.values[memory_of(source)].array)
+            self.arena.turn()
+        self.steps = blocked.joined(self.steps)
         self.refresh()
 
     def refresh(self) -> None:

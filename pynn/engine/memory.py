@@ -10,10 +10,16 @@ _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
 class Arena:
-    """Aligned float32 arrays, each the start of a block that is kept for the next taker."""
+    """Aligned float32 arrays, each the start of a block that is kept for another taker.
+
+    Steps of neighbouring groups may be worked on together (`blocked.joined`), so what one group gives back rests
+    while the next is built: `turn` says that a group's steps are all there.
+    """
 
     def __init__(self) -> None:
         self.free: list[np.ndarray] = []
+        self.resting: list[np.ndarray] = []
+        self.given: list[np.ndarray] = []
         self.used: dict[int, np.ndarray] = {}  # blocks by their address
 
     def take(self, count: int) -> np.ndarray:
@@ -29,8 +35,13 @@ class Arena:
         return block[:count]
 
     def give_back(self, array: np.ndarray) -> None:
-        """Lets the next taker have the block of `array`."""
-        self.free.append(self.used.pop(array.ctypes.data))
+        """Lets somebody have the block of `array`, from the turn after next on."""
+        self.given.append(self.used.pop(array.ctypes.data))
+
+    def turn(self) -> None:
+        """A group is built: what the group before it gave back is free."""
+        self.free += self.resting
+        self.resting, self.given = self.given, []
 
     def borrow(self) -> Loan:
         """Takes for steps that need memory while they run only: `with arena.borrow() as new: …`."""

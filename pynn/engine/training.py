@@ -92,6 +92,8 @@ class _Plan:
         self.backward_steps: list[Step] = []
         for each in self.groups:
             self.forward_steps += self._forward_of(each)
+            self.arena.turn()
+        self.forward_steps = blocked.joined(self.forward_steps)
         self.scores = np.zeros((self.n, *output.shape), np.float32)
         self.gradients = {memory_of(output): new_value(output, self.n, self.arena)}
         self.dscores = self.gradients[memory_of(output)]
@@ -101,6 +103,8 @@ class _Plan:
                 self.backward_steps += self._backward_of(each)
                 if each.last in self.gradients and each.last is not memory_of(output):
                     self.arena.give_back(self.gradients.pop(each.last).array)
+                self.arena.turn()
+        self.backward_steps = blocked.joined(self.backward_steps)
 
     def is_current(self) -> bool:
         """Whether the model still has the layers and arrays that the steps work on."""

@@ -200,11 +200,19 @@ def test_an_arena_lends_what_was_given_back():
     for array in (first, second):
         assert (array.dtype, array.size, array.ctypes.data % 64) == (np.float32, 10_000, 0)
     arena.give_back(first)
+    assert not np.shares_memory(arena.take(10_000), first)  # it rests
+    arena.turn()
+    assert not np.shares_memory(
+        arena.take(10_000), first
+    )  # while the next group is built, which may run beside it
+    arena.turn()
     third = arena.take(9_000)  # a little smaller: the same block
     assert third.size == 9_000
     assert np.shares_memory(first, third)
     assert not np.shares_memory(arena.take(9_000), third)
     arena.give_back(third)
+    arena.turn()
+    arena.turn()
     assert not np.shares_memory(arena.take(10), first)  # far too large for it
     assert np.shares_memory(arena.take(10_000), first)
 
@@ -215,6 +223,8 @@ def test_a_loan_ends_with_its_block():
         one, two = new(5_000), new(5_000)
         assert not np.shares_memory(one, two)
     assert not arena.used
+    arena.turn()
+    arena.turn()
     again = arena.take(5_000)
     assert np.shares_memory(again, one) or np.shares_memory(again, two)
 
