@@ -376,8 +376,11 @@ def combine(x: Blocks, y: Blocks, out: Blocks, *, product: bool) -> Step:
 
 
 def joined(steps: list[Step]) -> list[Step]:
-    """The same steps with fewer calls: a pass over an array right after the product that writes it, or right before
-    the one that reads it, is taken along by that product, whose rows are in the cache then."""
+    """The same steps in fewer calls.
+
+    A pass over an array right after the product that writes it, or right before the one that reads it, is taken along
+    by that product, whose rows are in the cache then.
+    """
     kept: list[Step] = []
     for step in steps:
         before = kept[-1] if kept else None
