@@ -378,8 +378,8 @@ def combine(x: Blocks, y: Blocks, out: Blocks, *, product: bool) -> Step:
 def joined(steps: list[Step]) -> list[Step]:
     """The same steps in fewer calls.
 
-    A pass over an array right after the product that writes it, or right before the one that reads it, is taken along
-    by that product, whose rows are in the cache then.
+    A pass over an array right after the product that writes it, or right before the one that reads it, is taken
+    along by that product, whose rows are in the cache then.
     """
     kept: list[Step] = []
     for step in steps:
