@@ -402,9 +402,9 @@ def pack(x: np.ndarray, out) -> None:
         Image: kernels.pack_image,
         Pixels: kernels.pack_pixels,
     }
-    packs[type(out)](x, out, threads_for(10 * x.size))
+    packs[type(out)](x, out, threads_for(x.size))
 
 
 def unpack(x: Blocks, out: np.ndarray) -> None:
     """Blocks into `out` (N, C, H, W), contiguous float32."""
-    kernels.unpack_blocks(x, out, threads_for(10 * out.size))
+    kernels.unpack_blocks(x, out, threads_for(out.size))

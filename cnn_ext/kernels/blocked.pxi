@@ -101,7 +101,7 @@ cdef class Image:
 
 cdef class Step:
     """A kernel call with its arrays and sizes bound."""
-    cdef bint worth_threads  # whether it is long enough to wake other threads
+    cdef bint worth_threads  # whether it takes some 20 µs on one thread: waking another takes 5, and more on a busy machine
 
     cdef void run(self, int n_threads) noexcept nogil:
         pass
@@ -280,7 +280,7 @@ cdef class PackWeights(Step):
         if packed.shape[0] < size:
             raise ValueError(f"PackWeights: {packed.shape[0]} floats do not hold {size}")
         self.out_block = block
-        self.worth_threads = size > 20_000
+        self.worth_threads = size > 50_000
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, in_blocks = blocks(self.packing.n_in, self.packing.in_lanes)

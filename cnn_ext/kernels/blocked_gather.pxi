@@ -129,7 +129,7 @@ cdef class Gather(Step):
             raise ValueError("Gather: the bias does not fill out's blocks")
         if pack and not (self.one_pixel and self.tasks_groups == 1):
             raise ValueError("Gather: weights that meet several pixels are packed beforehand")
-        self.worth_threads = out.size * terms.most > 10_000
+        self.worth_threads = out.size * terms.most * 16 > 1_000_000
 
     def take(self, Slices then not None):
         """Takes along a step that reads `out`: each of its slots is worked on after its rows of the product.

@@ -93,7 +93,7 @@ cdef class Outer(Step):
             raise ValueError("Outer: outputs of several pixels need memory")
         if slots < 1 or memory is not None and memory.shape[0] < slots * dy.channel_blocks * self.in_blocks * self.block:
             raise ValueError("Outer: memory does not hold its slots")
-        self.worth_threads = dy.size * g.kh * g.kw * self.in_lanes > 100_000
+        self.worth_threads = dy.size * g.kh * g.kw * g.c > 1_000_000
 
     def take(self, Slices before not None):
         """Takes along a step that writes dy, where x is an Image: each of its slots is worked on before its product.

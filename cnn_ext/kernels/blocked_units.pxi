@@ -112,7 +112,7 @@ cdef class NormStatistics(Slices):
         self.x, self.norm, self.pieces = x, norm, Pieces(x, x.at.h)
         self.product, self.row_stride, self.apart = x, 1, True
         self.slots = numpy.zeros((self.pieces.count, 2, x.lanes))
-        self.worth_threads = x.size > 20_000
+        self.worth_threads = x.size > 100_000
 
     cdef void finish(self) noexcept nogil:
         cdef Py_ssize_t channel_block
@@ -248,7 +248,7 @@ cdef class Unit(Slices):
         set_window(&self.window, window)
         self.pieces = Pieces(out, out.at.h)
         self.product, self.row_stride, self.apart = x, self.window.stride_h, windows_apart(&self.window)
-        self.worth_threads = x.size > 20_000
+        self.worth_threads = x.size > 100_000
         if (
             not pools(&self.window, &x.at, &out.at) or (norm is not None and not norm.fits(x))
             or (index is not None and not indexes(index, &self.window, out))
@@ -364,7 +364,7 @@ cdef class ChannelSums(Slices):
         self.dout, self.out, self.relu, self.norm, self.x = dout, out, relu, norm, x
         self.dbias, self.count, self.pieces = dbias, count, Pieces(dout, dout.at.h)
         self.slots = numpy.zeros((self.pieces.count, 2, dout.lanes))
-        self.worth_threads = dout.size > 20_000
+        self.worth_threads = dout.size > 100_000
 
     cdef void finish(self) noexcept nogil:
         cdef Py_ssize_t slot, cb, k, first
@@ -438,7 +438,7 @@ cdef class UnitBackward(Slices):
         self.apart = windows_apart(&w)
         self.pieces = Pieces(dx, dout.at.h if self.apart else 1)
         self.product, self.row_stride = dx, w.stride_h
-        self.worth_threads = dx.size > 20_000
+        self.worth_threads = dx.size > 100_000
         if not self.apart and norm is not None:
             raise ValueError("UnitBackward: overlapping windows and a norm are separate units")
 
@@ -550,7 +550,7 @@ cdef class Activation(Step):
             raise ValueError(f"Activation: there is no function {function}")
         self.function, self.negative_slope, self.x, self.out = function, negative_slope, x.flat, out.flat
         self.dout = None if dout is None else dout.flat
-        self.worth_threads = x.size > 20_000
+        self.worth_threads = x.size > 100_000
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t block
@@ -571,7 +571,7 @@ cdef class Combine(Step):
         self.x, self.y, self.out, self.product = x.flat, y.flat, out.flat, product
         if not (alike(x, y) and alike(x, out)):
             raise ValueError("Combine: arrays of different shapes")
-        self.worth_threads = x.size > 20_000
+        self.worth_threads = x.size > 100_000
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t block
