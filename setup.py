@@ -3,6 +3,7 @@
 Environment switches, all optional:
   PYNN_OPENMP=0         build without OpenMP even where the compiler has it (kernels then run on one thread)
   PYNN_DEBUG_KERNELS=1  build with bounds checks in every typed loop (slow; the kernel tests run under it)
+  PYNN_SANITIZE=1       build with the address and undefined-behaviour sanitizers (CONTRIBUTING.md: how to run it)
 """
 
 import os
@@ -16,13 +17,31 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("PYNN_DEBUG_KERNELS") == "1"
-X86 = platform.machine().lower() in {"x86_64", "amd64"}
+SANITIZE = os.environ.get("PYNN_SANITIZE") == "1"
+MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
 MSVC = sys.platform == "win32"
 
 # One module per instruction set; cnn_ext picks the best that the machine runs when it is imported.
-VARIANTS = {"_baseline": []}
-if X86:
-    VARIANTS["_avx2"] = ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma"]
+# Literals, because .ci/check_spills.py and .ci/native_tests.py read the flags here.
+GCC_VARIANTS = {
+    "x86_64": {
+        "_baseline": [],
+        "_avx2": ["-mavx2", "-mfma"],
+        "_avx512": [
+            "-mavx512f",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx512vl",
+            "-mavx2",
+            "-mfma",
+            "-mprefer-vector-width=512",
+        ],
+    },
+    # GCC would move loads up until the tiles of blocks.h no longer fit the registers.
+    "aarch64": {"_baseline": ["-fno-schedule-insns"]},
+}
+MSVC_VARIANTS = {"x86_64": {"_baseline": [], "_avx2": ["/arch:AVX2"], "_avx512": ["/arch:AVX512"]}}
+VARIANTS = (MSVC_VARIANTS if MSVC else GCC_VARIANTS).get(MACHINE, {"_baseline": []})
 
 OPENMP_PROBE = """
 #include <omp.h>
@@ -44,7 +63,7 @@ class BuildKernels(build_ext):
         if os.environ.get("PYNN_OPENMP") != "0" and self.compiles(OPENMP_PROBE, flags):
             for extension in self.extensions:
                 extension.extra_compile_args += flags
-                extension.extra_link_args += [] if MSVC else flags
+                extension.extra_link_args = extension.extra_link_args + ([] if MSVC else flags)
         super().build_extensions()
 
     def compiles(self, source, flags):
@@ -62,9 +81,17 @@ class BuildKernels(build_ext):
 
 
 # No -ffast-math: NaN and Inf must keep their meaning, and results must not depend on the link order.
-# -g0: debug information would be six sevenths of the modules.
-LEVEL = "-O1" if DEBUG else "-O3"
-OPTIMISE = ["/O2"] if MSVC else [LEVEL, "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+# Neither debug information nor symbols: they would be most of the modules.
+GCC_OPTIMISE = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+GCC_SANITIZE = ["-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+compile_args, link_args = ["/O2"] if MSVC else [*GCC_OPTIMISE], []
+if sys.platform == "linux" and not SANITIZE:
+    link_args += ["-Wl,--strip-all"]
+if (DEBUG or SANITIZE) and not MSVC:
+    compile_args += ["-O1"]
+if SANITIZE:
+    compile_args += GCC_SANITIZE
+    link_args += GCC_SANITIZE
 
 
 def extension(name, flags=()):
@@ -72,7 +99,8 @@ def extension(name, flags=()):
         f"cnn_ext.{name}",
         [f"cnn_ext/{name}.pyx"],
         include_dirs=["cnn_ext/kernels"],
-        extra_compile_args=[*OPTIMISE, *flags],
+        extra_compile_args=[*compile_args, *flags],
+        extra_link_args=link_args,
         depends=[f"cnn_ext/kernels/{name}.h" for name in ("blocks", "cpu", "lanes", "mathfun", "peak", "tiles")],
     )
 

@@ -12,7 +12,7 @@ NEEDED = [  # regular expressions; each must match a file of the wheel, and each
     r"(cnn_ext|pynn)/([a-z0-9_]+/)*[a-z0-9_]+\.py",
     r"(cnn_ext|pynn)/py\.typed",
     r"cnn_ext/_[a-z0-9]+\.pyi",
-    r"cnn_ext/_(baseline|avx2|cpu)\.[\w-]+\.(so|pyd)",
+    r"cnn_ext/_(baseline|avx2|avx512|cpu)\.[\w-]+\.(so|pyd)",
     r"pynn/data/embedded/[\w.-]+",
     r"pynn/report/page\.(html|css)",
     r"pynn_cnn-[\w.]+\.dist-info/.+",

@@ -3,6 +3,7 @@
 cdef extern from "cpu.h" nogil:
     bint pynn_openmp()
     bint pynn_has_avx2()
+    bint pynn_has_avx512()
 
 
 def openmp_enabled() -> bool:
@@ -12,4 +13,9 @@ def openmp_enabled() -> bool:
 
 def supported_isas() -> tuple:
     """Instruction sets with kernels of their own that this processor runs, best first."""
-    return ("avx2", "baseline") if pynn_has_avx2() else ("baseline",)
+    isas = ["baseline"]
+    if pynn_has_avx2():
+        isas.insert(0, "avx2")
+    if pynn_has_avx512():
+        isas.insert(0, "avx512")
+    return tuple(isas)

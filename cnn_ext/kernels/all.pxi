@@ -1,4 +1,4 @@
-# The kernels of one instruction set: `_baseline.pyx` and `_avx2.pyx` include this file and nothing else.
+# The kernels of one instruction set: `_baseline.pyx`, `_avx2.pyx` and `_avx512.pyx` include this file and nothing else.
 # Directives live in setup.py, so that PYNN_DEBUG_KERNELS=1 reaches every loop.
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, erfc, exp, sqrt, sqrtf, tanh

@@ -1,0 +1,1 @@
+from cnn_ext._baseline import *  # noqa: F403
