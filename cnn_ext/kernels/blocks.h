@@ -37,15 +37,28 @@ enum { GATHER_MOST_16 = 12, GATHER_MOST_8 = 12, OUTER_MOST_16 = 8, OUTER_MOST_8 
 #elif defined(__AVX__)
 #define PYNN_WIDE 32
 enum { GATHER_MOST_16 = 6, GATHER_MOST_8 = 12, OUTER_MOST_16 = 6, OUTER_MOST_8 = 9 };
-#else
+#elif defined(__aarch64__) /* 32 registers */
 #define PYNN_WIDE 16
-enum { GATHER_MOST_16 = 3, GATHER_MOST_8 = 6, OUTER_MOST_16 = 3, OUTER_MOST_8 = 6 };
+enum { GATHER_MOST_16 = 6, GATHER_MOST_8 = 12, OUTER_MOST_16 = 6, OUTER_MOST_8 = 12 };
+#else /* a product takes a register of its own */
+#define PYNN_WIDE 16
+enum { GATHER_MOST_16 = 3, GATHER_MOST_8 = 5, OUTER_MOST_16 = 3, OUTER_MOST_8 = 6 };
 #endif
 typedef float vec16 __attribute__((vector_size(PYNN_WIDE), aligned(4), may_alias));
 typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), aligned(4), may_alias));
 
 /* Hides a pointer's value: GCC would otherwise join the scalar loads of neighbouring steps and run out of registers. */
 #define PYNN_OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
+/* sum += product, there and then where multiplying and adding are two instructions: GCC would otherwise finish one sum
+ * after the other, for which the factors of all eight steps of gather would have to be in registers. */
+#if defined(__SSE2__) && !defined(__FMA__)
+#define PYNN_ADD(sum, product) do { sum += product; __asm__("" : "+x"(sum)); } while (0)
+#define PYNN_IN_STEPS(at) PYNN_OPAQUE(at)
+#else
+#define PYNN_ADD(sum, product) sum += product
+#define PYNN_IN_STEPS(at) (void)(at)
+#endif
 
 /* max(x, 0), NaN staying NaN. */
 #define PYNN_RELU(VEC, x) ((VEC)(~((x) < 0) & (__typeof__((x) < 0))(x)))
@@ -83,10 +96,11 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
     {                                                                                                                \
         VEC columns[V];                                                                                              \
         if (ROW != 0) PYNN_OPAQUE(a);                                                                                \
+        else PYNN_IN_STEPS(at);                                                                                      \
         PYNN_UNROLL for (int j = 0; j < V; ++j) columns[j] = *(const VEC *)(b + (Q) * LANES + j * L);                \
         PYNN_UNROLL for (int i = 0; i < R; ++i) {                                                                    \
             const float value = ROW != 0 ? a[i * ROW + (Q)] : rows[i][at + (Q)];                                     \
-            PYNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] += value * columns[j];                                 \
+            PYNN_UNROLL for (int j = 0; j < V; ++j) PYNN_ADD(acc[i][j], value * columns[j]);                         \
         }                                                                                                            \
     }
 
@@ -104,7 +118,7 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
                 PYNN_UNROLL for (int j = 0; j < V; ++j) columns[j] = *(const VEC *)(b + j * L);                      \
                 PYNN_UNROLL for (int i = 0; i < R; ++i) {                                                            \
                     const float value = a[i * ROW];                                                                  \
-                    PYNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] += value * columns[j];                         \
+                    PYNN_UNROLL for (int j = 0; j < V; ++j) PYNN_ADD(acc[i][j], value * columns[j]);                 \
                 }                                                                                                    \
             }                                                                                                        \
         }                                                                                                            \

@@ -1,9 +1,9 @@
 /* The register tile of the matrix product: C[4 × COLS] (+)= A[k × 4]ᵀ · B[k × COLS], A and B packed in panels.
  *
  * COLS is three vectors of the instruction set that this file is compiled for, so that the 12 accumulators, the three
- * vectors of B and a broadcast of A fill the 16 registers of AVX2 (or SSE) without spilling. Four rows divide the
- * numbers of filters and samples that networks have. Every element of C is one chain of multiply-adds over k in
- * ascending order.
+ * vectors of B and a broadcast of A fill the 16 registers of AVX2 without spilling; SSE lacks one for the product and
+ * keeps a vector of B in memory. Four rows divide the numbers of filters and samples that networks have. Every element
+ * of C is one chain of multiply-adds over k in ascending order.
  */
 #ifndef PYNN_TILES_H
 #define PYNN_TILES_H
