@@ -1,0 +1,276 @@
+/* The C headers of the kernels against plain loops in double: every tile, row count, flag and lane operation.
+ *
+ * .ci/native_tests.py compiles this for each instruction set, under sanitizers and for other processors. Every array has
+ * its exact size on the heap, so that the address sanitizer sees the first byte that is read or written past one.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "lanes.h"
+#include "mathfun.h"
+#ifndef WITHOUT_PEAK /* it names registers */
+#include "peak.h"
+#endif
+#include "tiles.h"
+
+static int failures;
+static void check(int holds, const char *what, int a, int b, int c) {
+    if (holds) return;
+    if (++failures <= 20) printf("wrong: %s (%d, %d, %d)\n", what, a, b, c);
+}
+
+static double random_number(void) { /* in [-1, 1) */
+    static uint64_t state = 1;
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(int64_t)state / 9223372036854775808.0;
+}
+
+/* n floats that are aligned as floats, and no better. */
+typedef struct {
+    float *memory, *at;
+} array;
+static array floats(ptrdiff_t n) {
+    array made;
+    made.memory = malloc((n + 1) * sizeof(float));
+    made.at = made.memory + 1;
+    for (ptrdiff_t i = 0; i < n; ++i) made.at[i] = (float)random_number();
+    return made;
+}
+static void release(array a) { free(a.memory); }
+
+/* Whether `actual` is `expected`, a sum whose terms' magnitudes sum to `size`. */
+static int near_sum(double actual, double expected, double size) { return fabs(actual - expected) <= 4e-6 * size; }
+
+/* -- gather ------------------------------------------------------------------------------------------------------- */
+
+typedef void gather_rows(int, const float *, const ptrdiff_t *, ptrdiff_t, const pynn_term *, ptrdiff_t, const float *,
+                         const float *, int, float *);
+enum { MOST_ROWS = 25, TERMS = 3 };
+
+static void test_gather(const char *name, gather_rows *kernel, int width, int row, int step, int any_k, int rows,
+                        int flags, int n) {
+    const int counts[TERMS] = {any_k ? 11 : 16, any_k ? 1 : 8, any_k ? 5 : 24}, pixel = 12 * width;
+    pynn_term terms[TERMS];
+    ptrdiff_t offsets[MOST_ROWS], x_end = 0, w_end = 0;
+    for (int i = 0; i < rows; ++i) offsets[i] = row ? i * row : (i * 7 % rows) * 3;
+    for (int t = 0; t < n; ++t) {
+        terms[t] = (pynn_term){(t * 2) % 3, (int32_t)w_end + width * t, counts[t]};
+        w_end = terms[t].w + counts[t] * width;
+        for (int i = 0; i < rows; ++i) {
+            const ptrdiff_t end = terms[t].x * pixel + offsets[i] + (counts[t] - 1) * step + 1;
+            if (end > x_end) x_end = end;
+        }
+    }
+    const array x = floats(x_end), w = floats(w_end), bias = floats(width), before = floats(rows * width);
+    const array out = floats(rows * width), single = floats(rows * width);
+    memcpy(out.at, before.at, rows * width * sizeof(float));
+    memcpy(single.at, before.at, rows * width * sizeof(float));
+    const float *start = flags & FROM_BIAS ? bias.at : NULL;
+    kernel(rows, x.at, row ? NULL : offsets, pixel, n ? terms : NULL, n, w.at, start, flags, out.at);
+    for (int i = 0; i < rows; ++i) {
+        kernel(1, row ? x.at + i * row : x.at, row ? NULL : offsets + i, pixel, n ? terms : NULL, n, w.at, start, flags,
+               single.at + i * width);
+        for (int j = 0; j < width; ++j) {
+            double sum = flags & FROM_OUT ? before.at[i * width + j] : flags & FROM_BIAS ? bias.at[j] : 0;
+            double size = 1;
+            for (int t = 0; t < n; ++t)
+                for (int k = 0; k < terms[t].k; ++k) {
+                    const double product = (double)x.at[terms[t].x * pixel + offsets[i] + k * step] *
+                                           w.at[terms[t].w + k * width + j];
+                    sum += product, size += fabs(product);
+                }
+            if (flags & WITH_RELU && sum < 0) sum = 0;
+            check(near_sum(out.at[i * width + j], sum, size), name, rows, flags, n);
+        }
+    }
+    check(memcmp(out.at, single.at, rows * width * sizeof(float)) == 0, "equal bits however rows are grouped", rows,
+          flags, n);
+    release(x), release(w), release(bias), release(before), release(out), release(single);
+}
+
+static void test_gathers(void) {
+    static const struct {
+        const char *name;
+        gather_rows *kernel;
+        int width, row, step, any_k;
+    } all[] = {
+        {"gather_16_blocked_16", gather_16_blocked_16, 16, 16, 1, 0},
+        {"gather_16_blocked_8", gather_16_blocked_8, 16, 8, 1, 0},
+        {"gather_16_listed", gather_16_listed, 16, 0, 1, 1},
+        {"gather_16_image", gather_16_image, 16, 1, 12, 1},
+        {"gather_8_blocked_16", gather_8_blocked_16, 8, 16, 1, 0},
+        {"gather_8_blocked_8", gather_8_blocked_8, 8, 8, 1, 0},
+        {"gather_8_listed", gather_8_listed, 8, 0, 1, 1},
+        {"gather_8_image", gather_8_image, 8, 1, 12, 1},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
+        for (int rows = 1; rows <= MOST_ROWS; ++rows)
+            for (int flags = 0; flags < 8; ++flags)
+                for (int n = 0; n <= TERMS; ++n)
+                    test_gather(all[i].name, all[i].kernel, all[i].width, all[i].row, all[i].step, all[i].any_k, rows,
+                                flags, n);
+}
+
+static void test_relu_keeps_nan(void) {
+    const float x[16] = {NAN}, bias[16] = {NAN, -1, 2, -INFINITY, INFINITY};
+    float out[16];
+    gather_16_blocked_16(1, x, NULL, 0, NULL, 0, x, bias, FROM_BIAS | WITH_RELU, out);
+    check(isnan(out[0]) && out[1] == 0 && out[2] == 2 && out[3] == 0 && isinf(out[4]), "relu and NaN", 0, 0, 0);
+}
+
+/* -- outer -------------------------------------------------------------------------------------------------------- */
+
+typedef void outer_rows(int, const float *, const float *, const pynn_run *, ptrdiff_t, int, float *, ptrdiff_t);
+
+static void test_outer(const char *name, outer_rows *kernel, int width, int row, int step, int rows, int flags, int n) {
+    const int counts[TERMS] = {12, 1, 7}, out_row = width + 3;
+    pynn_run runs[TERMS];
+    ptrdiff_t x_end = 0, dy_end = 0;
+    for (int r = 0; r < n; ++r) {
+        runs[r] = (pynn_run){(r * 2) % 3 * 5, dy_end + r, counts[r]};
+        const ptrdiff_t end = runs[r].x + (rows - 1) * row + (counts[r] - 1) * step + 1;
+        if (end > x_end) x_end = end;
+        dy_end = runs[r].dy + counts[r] * width;
+    }
+    const ptrdiff_t out_size = (rows - 1) * out_row + width;
+    const array x = floats(x_end), dy = floats(dy_end), before = floats(out_size), out = floats(out_size);
+    memcpy(out.at, before.at, out_size * sizeof(float));
+    kernel(rows, x.at, dy.at, n ? runs : NULL, n, flags, out.at, out_row);
+    for (int i = 0; i < rows; ++i) {
+        for (int j = 0; j < width; ++j) {
+            double sum = flags & FROM_OUT ? before.at[i * out_row + j] : 0, size = 1;
+            for (int r = 0; r < n; ++r)
+                for (int k = 0; k < runs[r].k; ++k) {
+                    const double product = (double)x.at[runs[r].x + i * row + k * step] * dy.at[runs[r].dy + k * width + j];
+                    sum += product, size += fabs(product);
+                }
+            check(near_sum(out.at[i * out_row + j], sum, size), name, rows, flags, n);
+        }
+        for (int j = width; j < out_row && i < rows - 1; ++j)
+            check(out.at[i * out_row + j] == before.at[i * out_row + j], "what lies between rows", rows, flags, n);
+    }
+    release(x), release(dy), release(before), release(out);
+}
+
+static void test_outers(void) {
+    static const struct {
+        const char *name;
+        outer_rows *kernel;
+        int width, row, step;
+    } all[] = {
+        {"outer_16_blocked_16", outer_16_blocked_16, 16, 1, 16}, {"outer_16_blocked_8", outer_16_blocked_8, 16, 1, 8},
+        {"outer_16_image", outer_16_image, 16, 12, 1},           {"outer_8_blocked_16", outer_8_blocked_16, 8, 1, 16},
+        {"outer_8_blocked_8", outer_8_blocked_8, 8, 1, 8},       {"outer_8_image", outer_8_image, 8, 12, 1},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
+        for (int rows = 1; rows <= MOST_ROWS; ++rows)
+            for (int flags = 0; flags <= FROM_OUT; flags += FROM_OUT)
+                for (int n = 0; n <= TERMS; ++n)
+                    test_outer(all[i].name, all[i].kernel, all[i].width, all[i].row, all[i].step, rows, flags, n);
+}
+
+/* -- the matrix product's tile ------------------------------------------------------------------------------------ */
+
+#define TEST_TILE(NAME, REAL, COLS, TOLERANCE)                                                                       \
+    static void test_##NAME(int k, int accumulate) {                                                                 \
+        const int ldc = COLS + 1, size = (TILE_ROWS - 1) * ldc + COLS;                                               \
+        REAL *a = malloc((k * TILE_ROWS + 1) * sizeof(REAL)), *b = malloc((k * COLS + 1) * sizeof(REAL));            \
+        REAL *c = malloc(size * sizeof(REAL)), *before = malloc(size * sizeof(REAL));                                \
+        for (int i = 0; i < k * TILE_ROWS; ++i) a[i + 1] = (REAL)random_number();                                    \
+        for (int i = 0; i < k * COLS; ++i) b[i + 1] = (REAL)random_number();                                         \
+        for (int i = 0; i < size; ++i) c[i] = before[i] = (REAL)random_number();                                     \
+        NAME(k, a + 1, b + 1, c, ldc, accumulate);                                                                   \
+        for (int i = 0; i < TILE_ROWS; ++i)                                                                          \
+            for (int j = 0; j < COLS; ++j) {                                                                         \
+                double sum = accumulate ? (double)before[i * ldc + j] : 0;                                           \
+                for (int p = 0; p < k; ++p) sum += (double)a[1 + p * TILE_ROWS + i] * (double)b[1 + p * COLS + j];   \
+                check(fabs((double)c[i * ldc + j] - sum) <= TOLERANCE * (k + 1), #NAME, k, accumulate, j);           \
+            }                                                                                                        \
+        free(a), free(b), free(c), free(before);                                                                     \
+    }
+TEST_TILE(tile_f32, float, TILE_COLS_F32, 1e-6)
+TEST_TILE(tile_f64, double, TILE_COLS_F64, 1e-15)
+
+/* -- lanes -------------------------------------------------------------------------------------------------------- */
+
+static void test_transpose(int x_row, int out_row) {
+    const array x = floats(7 * x_row + 8), out = floats(7 * out_row + 8);
+    transpose_8(x.at, x_row, out.at, out_row);
+    for (int i = 0; i < 8; ++i)
+        for (int j = 0; j < 8; ++j)
+            check(out.at[j * out_row + i] == x.at[i * x_row + j], "transpose_8", i, j, x_row);
+    release(x), release(out);
+}
+
+static void put(float *to, lanes x) { memcpy(to, &x, sizeof x); }
+static lanes get(const float *from) {
+    lanes x;
+    memcpy(&x, from, sizeof x);
+    return x;
+}
+
+static void test_lanes(void) {
+    static const float values[] = {-2, -0.0f, 0, 1, 3, NAN, INFINITY, -INFINITY};
+    enum { COUNT = sizeof values / sizeof *values };
+    for (int first = 0; first < COUNT; ++first)
+        for (int second = 0; second < COUNT; ++second) {
+            float x[LANE_WIDTH], y[LANE_WIDTH], out[LANE_WIDTH];
+            uint8_t *bytes = malloc(LANE_WIDTH); /* no byte more */
+            for (int i = 0; i < LANE_WIDTH; ++i) x[i] = values[(first + i) % COUNT], y[i] = values[(second + 3 * i) % COUNT];
+            put(out, lanes_all(x[0]));
+            for (int i = 0; i < LANE_WIDTH; ++i) check(!memcmp(out + i, x, 4), "lanes_all", first, second, i);
+            put(out, lanes_relu(get(x)));
+            for (int i = 0; i < LANE_WIDTH; ++i)
+                check(isnan(x[i]) ? isnan(out[i]) : out[i] == (x[i] > 0 ? x[i] : 0), "lanes_relu", first, second, i);
+            put(out, lanes_where_positive(get(y), get(x)));
+            for (int i = 0; i < LANE_WIDTH; ++i)
+                check(y[i] > 0 ? !memcmp(out + i, x + i, 4) : out[i] == 0, "lanes_where_positive", first, second, i);
+            lanes best = get(y);
+            lane_flags index = lanes_index(4);
+            lanes_take(get(x), 250, &best, &index);
+            put(out, best);
+            lanes_put_index(bytes, index);
+            for (int i = 0; i < LANE_WIDTH; ++i) {
+                const int taken = x[i] > y[i] || isnan(x[i]);
+                check(!memcmp(out + i, taken ? x + i : y + i, 4), "lanes_take", first, second, i);
+                check(bytes[i] == (taken ? 250 : 4), "lanes_put_index", first, second, i);
+            }
+            put(out, lanes_at(lanes_get_index(bytes), 250, get(x)));
+            for (int i = 0; i < LANE_WIDTH; ++i)
+                check(bytes[i] == 250 ? !memcmp(out + i, x + i, 4) : out[i] == 0, "lanes_at", first, second, i);
+            free(bytes);
+        }
+    const float one = 1;
+    fetch(&one);
+}
+
+/* -- functions ---------------------------------------------------------------------------------------------------- */
+
+static void test_functions(void) {
+    for (int i = -120000; i <= 120000; ++i) {
+        const float x = (float)i * 1e-3f;
+        const double e = exp(x), t = tanh(x), cdf = erfc(-(double)x * sqrt(0.5)) / 2;
+        if (x <= 0) check(fabs(pynn_exp_nonpositive(x) - e) <= (x < -87.3f ? 1e-37 : 2.5e-7 * e), "exp", i, 0, 0);
+        check(fabs(pynn_tanhf(x) - t) <= 2.5e-7 * fabs(t), "tanh", i, 0, 0);
+        if (fabsf(x) < 10)
+            check(fabs(pynn_normal_cdff(x, (float)exp(-0.5 * (double)x * (double)x)) - cdf) <= 5e-7 * cdf, "cdf", i, 0, 0);
+    }
+    check(isnan(pynn_exp_nonpositive(NAN)) && isnan(pynn_tanhf(NAN)), "NaN", 0, 0, 0);
+}
+
+int main(void) {
+    test_gathers();
+    test_relu_keeps_nan();
+    test_outers();
+    for (int k = 0; k <= 20; ++k)
+        for (int accumulate = 0; accumulate <= 1; ++accumulate) test_tile_f32(k, accumulate), test_tile_f64(k, accumulate);
+    for (int row = 8; row <= 17; ++row) test_transpose(row, 25 - row);
+    test_lanes();
+    test_functions();
+#ifndef WITHOUT_PEAK
+    check(isfinite(multiply_adds(1000)), "multiply_adds", 0, 0, 0);
+#endif
+    printf("%d lanes, %d columns a tile, %d wrong\n", (int)LANE_WIDTH, (int)TILE_COLS_F32, failures);
+    return failures > 0;
+}
