@@ -5,10 +5,9 @@ in a file. Data sets are in `pynn.data`, ready-made networks in `pynn.models`, t
 `pynn.experiments`.
 """
 
-from importlib.metadata import version
-
 from cnn_ext import get_num_threads, set_num_threads
 from pynn import data, models
+from pynn._version import __version__
 from pynn.engine import Frozen, freeze
 from pynn.gradcheck import GradientError, gradcheck, gradcheck_loss, gradcheck_model
 from pynn.io import ModelFileError, load, load_metadata, save
@@ -45,8 +44,6 @@ from pynn.module import LayerError, LayerTypeError, Module, Parameter
 from pynn.optim import SGD, Adam, AdamW, RMSProp, clip_grad_norm, decay_groups
 from pynn.schedules import Constant, Cosine, Exponential, OneCycle, StepDecay, Warmup
 from pynn.solver import Solver, TrainingDiverged
-
-__version__ = version("pynn-cnn")
 
 __all__ = [
     "GELU",

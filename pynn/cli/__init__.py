@@ -11,9 +11,9 @@ import argparse
 import math
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
 
+from pynn._version import __version__
 from pynn.cli.errors import UsageError, is_refusal, sentence
 
 __all__ = ["main"]
@@ -103,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
 
 class _Version(argparse.Action):
     def __call__(self, parser, *rest):
-        print(f"pynn {metadata.version('pynn-cnn')}")
+        print(f"pynn {__version__}")
         parser.exit()
 
 

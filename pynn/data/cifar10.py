@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pynn.data.dataset import Dataset, Part, reading
-from pynn.data.download import RemoteFile
-from pynn.data.locate import find
+from pynn.data.locate import RemoteFile, find
 from pynn.data.splits import tail
 from pynn.data.streams import read_at_most
 

@@ -16,23 +16,17 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pynn.data.dataset import DataNotFound
 
-__all__ = ["Patience", "RemoteFile", "download"]
+if TYPE_CHECKING:
+    from pynn.data.locate import RemoteFile
+
+__all__ = ["Patience", "download"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file to download: its size in bytes, its checksum "md5:…" or "sha256:…", and the URLs that have it."""
-
-    name: str
-    size: int
-    checksum: str
-    mirrors: tuple[str, ...]
 
 
 @dataclass(frozen=True)

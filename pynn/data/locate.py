@@ -5,15 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from pynn.data.dataset import DataNotFound
-from pynn.data.download import RemoteFile, download
 
-__all__ = ["cache_folder", "find"]
+__all__ = ["RemoteFile", "cache_folder", "find"]
 
 Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to download: its size in bytes, its checksum "md5:…" or "sha256:…", and the URLs that have it."""
+
+    name: str
+    size: int
+    checksum: str
+    mirrors: tuple[str, ...]
 
 
 def cache_folder() -> Path:
@@ -61,6 +71,8 @@ def find(
     if not allow_download or os.environ.get("PYNN_OFFLINE") == "1":
         reason = "PYNN_OFFLINE=1" if allow_download else "not asked for"
         raise DataNotFound(f"{missing}, and downloads are off ({reason})")
+    from pynn.data.download import download  # a third of the time that `import pynn` would take
+
     for file in remote:
         target = cache / folder / file.name
         try:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pynn.data.dataset import DataError, Dataset
-from pynn.data.download import RemoteFile
 from pynn.data.idx import read_idx
-from pynn.data.locate import find
+from pynn.data.locate import RemoteFile, find
 from pynn.data.splits import tail
 
 __all__ = ["load_fashion_mnist", "load_mnist"]

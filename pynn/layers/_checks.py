@@ -1,5 +1,7 @@
 """What every constructor of a layer checks: sizes, windows, rates, dtypes; refusals name layer and argument."""
 
+from __future__ import annotations
+
 from math import isfinite
 from numbers import Integral, Real
 

@@ -1,7 +1,10 @@
 """The convolutional layer."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import DTypeLike
 
 import cnn_ext
 from pynn.initializers import initialize
@@ -17,6 +20,9 @@ from pynn.layers._checks import (
     window_output,
 )
 from pynn.module import Module, Parameter
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = ["Conv2d"]
 

@@ -1,5 +1,7 @@
 """Dropout (Srivastava et al. 2014), inverted as everybody uses it, and in the vanilla form of question 7.2."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from pynn.layers._checks import flag, generator, number

@@ -1,12 +1,18 @@
 """The fully connected layer: y = x·W + b."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import DTypeLike
 
 import cnn_ext
 from pynn.initializers import initialize
 from pynn.layers._checks import flag, floating, generator, initializer, size
 from pynn.module import Module, Parameter
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = ["Linear"]
 

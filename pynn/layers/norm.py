@@ -1,12 +1,18 @@
 """Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167, algorithms 1 and 2)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import DTypeLike
 
 import cnn_ext
 from pynn.initializers import initialize
 from pynn.layers._checks import floating, image_remedy, number, size
 from pynn.module import Module, Parameter
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
 

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from pynn.data import DataNotFound, load_mnist
-from pynn.data.download import Patience, RemoteFile, download
+from pynn.data.download import Patience, download
+from pynn.data.locate import RemoteFile
 
 CONTENT = bytes(range(256)) * 400  # 102,400 bytes
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"

@@ -13,8 +13,8 @@ import pytest
 
 from pynn.data import DataError, DataNotFound, load, load_mnist
 from pynn.data.cifar10 import CIFAR10_FILES
-from pynn.data.download import PATIENCE, Patience, RemoteFile, download
-from pynn.data.locate import cache_folder, find
+from pynn.data.download import PATIENCE, Patience, download
+from pynn.data.locate import RemoteFile, cache_folder, find
 from pynn.data.mnist import FASHION_MNIST_FILES, MNIST_FILES
 
 
@@ -149,7 +149,7 @@ def test_no_network_costs_a_few_seconds_at_most(monkeypatch):
     monkeypatch.delenv("PYNN_OFFLINE")
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     impatient = functools.partial(download, patience=Patience(connect=0.1))
-    monkeypatch.setattr("pynn.data.locate.download", impatient)
+    monkeypatch.setattr("pynn.data.download.download", impatient)
     start = time.monotonic()
     data = load("mnist", fallback=True)
     seconds = time.monotonic() - start
