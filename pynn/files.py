@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +44,7 @@ def _beside(path: str | os.PathLike) -> Iterator[tuple[Path, int, Path]]:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise WriteError(f"cannot write {path}: it is not a regular file; choose another path")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
     try:
         # Not tempfile.mkstemp: its files are readable by their owner alone, whatever the umask says.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

@@ -6,8 +6,6 @@ import gzip
 import io
 import math
 import pickle
-import pickletools
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +86,8 @@ def _read_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _unpack(path: Path) -> Iterator[tuple[str, bytes]]:
     """The batch files in the archive, in memory: nothing is extracted, so no member can reach outside a folder."""
+    import tarfile
+
     with reading(path, "CIFAR-10 archive", _REMEDY):
         with gzip.open(path) as stream:
             content = read_at_most(stream, _MAX_TAR + 1)
@@ -197,6 +197,8 @@ def _unpickle(content: bytes):
     Before anything is built, one pass over the opcodes checks each claimed length against the bytes there, and the
     memo's indices: the unpickler would allocate for a false one first.
     """
+    import pickletools
+
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise pickle.UnpicklingError(f"it claims more than {argument:,} objects")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib import format as npy
 
 from pynn.data.dataset import DataError, Dataset, reading
 from pynn.data.splits import assemble, class_indices
+
+if TYPE_CHECKING:
+    import zipfile
 
 __all__ = ["load_npz", "read_npz", "samples"]
 
@@ -26,6 +29,8 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Each header is checked against the file's size before memory is allocated. Raises DataError where the file is
     none, or holds anything else than arrays.
     """
+    import zipfile
+
     with reading(path, ".npz file", "get it again or write it with numpy.savez"), zipfile.ZipFile(path) as archive:
         return {
             member.filename.removesuffix(".npy"): _read_member(archive, member) for member in archive.infolist()
