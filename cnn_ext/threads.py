@@ -51,7 +51,8 @@ def threads_for(operations: int) -> int:
 def set_num_threads(n: int) -> None:
     """Sets the number of threads that kernels use; without OpenMP only 1 is possible.
 
-    Raises TypeError unless `n` is an int and ValueError unless 1 ≤ n ≤ 256 (1 without OpenMP).
+    Raises TypeError unless `n` is an int and ValueError unless 1 ≤ n ≤ 256 (1 without OpenMP, and in a process
+    that was forked from one that had imported this module).
     """
     global _num_threads
     if isinstance(n, bool) or not isinstance(n, int):
@@ -63,15 +64,21 @@ def set_num_threads(n: int) -> None:
             f"set_num_threads: this build has no OpenMP and runs on 1 thread, got {n}: "
             "rebuild with a compiler that has OpenMP"
         )
+    if n > 1 and _forked:
+        raise ValueError(
+            f"set_num_threads: a forked process runs on 1 thread, because OpenMP's threads stay behind, got {n}: "
+            "start processes with multiprocessing's 'spawn' or 'forkserver'"
+        )
     _num_threads = n
 
 
 def _single_thread_after_fork() -> None:
     # A forked child inherits the OpenMP pool's bookkeeping without its threads and would wait for them for ever.
-    global _num_threads
-    _num_threads = 1
+    global _num_threads, _forked
+    _num_threads, _forked = 1, True
 
 
+_forked = False
 _num_threads = min(available_cpus(), _MAX_THREADS) if openmp_enabled() else 1
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_single_thread_after_fork)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import cnn_ext
+from pynn._version import __version__
 
 __all__ = ["describe"]
 
@@ -16,12 +17,13 @@ _OPTIONAL = ("safetensors", "Pillow", "tqdm", "matplotlib", "scikit-learn")
 
 
 def describe() -> dict:
-    """Versions, processor and threads as JSON values; `packages` has the optional ones that are installed.
+    """Versions, processor and threads as JSON values.
 
-    `pynn` is None where it runs from a source folder that is not installed.
+    `isa` is the instruction set in use, `isas` those that this build has and the processor runs, best first;
+    `packages` has the optional ones that are installed.
     """
     return {
-        "pynn": _version("pynn-cnn"),
+        "pynn": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "platform": platform.platform(),
@@ -29,6 +31,7 @@ def describe() -> dict:
         "cpus": cnn_ext.available_cpus(),
         "threads": cnn_ext.get_num_threads(),
         "isa": cnn_ext.isa,
+        "isas": ", ".join(cnn_ext.supported_isas()),
         "openmp": cnn_ext.openmp_enabled(),
         "packages": {name: version for name in _OPTIONAL if (version := _version(name))},
     }

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from report_rows import rows
 
+import cnn_ext
 from pynn import experiments
 from pynn.cli import main
 from pynn.data import DataError
@@ -92,7 +93,11 @@ def test_module_and_script_are_one_command():
     assert version.stdout.startswith("pynn ")
     assert described.stdout.startswith(version.stdout.split()[0])
     assert (version.returncode, described.returncode) == (0, 0)
-    assert "numpy" in described.stdout
+    told = dict(line.split(maxsplit=1) for line in described.stdout.splitlines())
+    assert told["isa"] == cnn_ext.isa
+    assert int(told["threads"]) == cnn_ext.get_num_threads()
+    assert told["openmp"] == str(cnn_ext.openmp_enabled())
+    assert "numpy" in told
 
 
 def test_help_imports_nothing_heavy():

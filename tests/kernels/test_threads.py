@@ -97,6 +97,53 @@ assert cnn_ext.get_num_threads() == 2
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@needs_openmp
+def test_a_forked_child_works_with_what_its_parent_built():
+    """Plans and steps that the parent made and ran on two threads, trained and asked again in the child."""
+    code = """
+import os
+import numpy as np
+import pynn
+from pynn.engine import Trainer
+
+pynn.set_num_threads(2)
+rng = np.random.default_rng(0)
+model = pynn.Sequential(
+    pynn.Conv2d(3, 16, 3, padding=1, rng=rng), pynn.BatchNorm2d(16), pynn.ReLU(), pynn.MaxPool2d(2),
+    pynn.Conv2d(16, 32, 3, rng=rng), pynn.ReLU(), pynn.Flatten(), pynn.Linear(1152, 10, rng=rng),
+)
+x, labels = rng.standard_normal((48, 3, 16, 16)).astype(np.float32), np.arange(48) % 10
+trainer, frozen, loss = Trainer(model), pynn.freeze(model), pynn.CrossEntropyLoss()
+
+def everything():
+    scores = trainer.forward(x)
+    trainer.backward(loss(scores, labels)[1])
+    trainer.reject()
+    return [scores.copy(), *(p.grad.copy() for p in model.parameters()), frozen(x), frozen(x[:1])]
+
+expected = everything()
+pid = os.fork()
+if pid == 0:
+    try:
+        same = all(map(np.array_equal, everything(), expected))
+        try:
+            pynn.set_num_threads(2)
+        except ValueError as error:
+            same = same and "forked" in str(error)
+        else:
+            same = False
+        os._exit(0 if same else 3)
+    finally:
+        os._exit(4)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert all(map(np.array_equal, everything(), expected))
+pynn.set_num_threads(2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @needs_openmp
 @pytest.mark.parametrize(("own", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
 def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(own, expected):
@@ -113,6 +160,18 @@ def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(own, expect
     if "GOMP_SPINCOUNT" not in done.stderr:
         pytest.skip("not GNU's OpenMP library")
     assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr
+
+
+@pytest.mark.parametrize("wanted", ["", *cnn_ext.supported_isas()])
+def test_the_best_instruction_set_or_the_one_asked_for_is_used(wanted):
+    done = subprocess.run(
+        [sys.executable, "-c", "import cnn_ext; print(cnn_ext.isa, cnn_ext.isa in cnn_ext.supported_isas())"],
+        env=os.environ | {"PYNN_ISA": wanted},
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [wanted or cnn_ext.supported_isas()[0], "True"], done.stderr
 
 
 def test_an_unknown_instruction_set_is_refused():
