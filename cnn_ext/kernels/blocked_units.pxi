@@ -470,7 +470,7 @@ cdef class UnitBackward(Slices):
     cdef void pixels(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
         cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, v, k
         cdef Py_ssize_t at
-        cdef lanes a, b, c, mean, dz
+        cdef lanes a = lanes_all(0), b = a, c = a, mean = a, dz
         for v in range(each // LANE_WIDTH):
             at = block_at(&self.dx.at, block, cb) - self.dx.at.data + first * pixel + v * LANE_WIDTH
             if self.norm is not None:
