@@ -4,6 +4,7 @@ Environment switches, all optional:
   PYNN_OPENMP=0         build without OpenMP even where the compiler has it (kernels then run on one thread)
   PYNN_DEBUG_KERNELS=1  build with bounds checks in every typed loop (slow; the kernel tests run under it)
   PYNN_SANITIZE=1       build with the address and undefined-behaviour sanitizers (CONTRIBUTING.md: how to run it)
+  PYNN_VARIANTS=…       build these instruction sets only, as "avx2,baseline"
 """
 
 import os
@@ -42,6 +43,8 @@ GCC_VARIANTS = {
 }
 MSVC_VARIANTS = {"x86_64": {"_baseline": [], "_avx2": ["/arch:AVX2"], "_avx512": ["/arch:AVX512"]}}
 VARIANTS = (MSVC_VARIANTS if MSVC else GCC_VARIANTS).get(MACHINE, {"_baseline": []})
+if wanted := os.environ.get("PYNN_VARIANTS"):
+    VARIANTS = {f"_{name}": VARIANTS[f"_{name}"] for name in wanted.split(",")}
 
 OPENMP_PROBE = """
 #include <omp.h>
@@ -83,7 +86,12 @@ class BuildKernels(build_ext):
 # No -ffast-math: NaN and Inf must keep their meaning, and results must not depend on the link order.
 # Neither debug information nor symbols: they would be most of the modules.
 GCC_OPTIMISE = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
-GCC_SANITIZE = ["-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+GCC_SANITIZE = [
+    "-g1",
+    "-fno-omit-frame-pointer",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=undefined",
+]
 compile_args, link_args = ["/O2"] if MSVC else [*GCC_OPTIMISE], []
 if sys.platform == "linux" and not SANITIZE:
     link_args += ["-Wl,--strip-all"]
@@ -105,9 +113,10 @@ def extension(name, flags=()):
     )
 
 
+built = [f"-DPYNN_BUILT{name.upper()}" for name in VARIANTS]  # as PYNN_BUILT_AVX2
 setup(
     ext_modules=cythonize(
-        [extension("_cpu"), *(extension(name, flags) for name, flags in VARIANTS.items())],
+        [extension("_cpu", built), *(extension(name, flags) for name, flags in VARIANTS.items())],
         include_path=["cnn_ext/kernels"],
         build_dir="build/cython-debug" if DEBUG else "build/cython",  # timestamps ignore directives
         compiler_directives={
@@ -117,6 +126,7 @@ setup(
             "initializedcheck": DEBUG,
             "cdivision": True,
             "embedsignature": True,
+            "auto_pickle": False,  # steps are bound to memory: what pickled them would be wrong, and large
             "freethreading_compatible": True,
         },
     ),

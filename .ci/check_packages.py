@@ -1,4 +1,4 @@
-"""Refuses an sdist that lacks a tracked source, and a wheel that holds anything but what it needs.
+"""Refuses an sdist that lacks a tracked source, and a wheel that is too large or holds more than it needs.
 
 Usage: check_packages.py SDIST WHEEL
 """
@@ -17,6 +17,7 @@ NEEDED = [  # regular expressions; each must match a file of the wheel, and each
     r"pynn/report/page\.(html|css)",
     r"pynn_cnn-[\w.]+\.dist-info/.+",
 ]
+LARGEST = 6e6  # bytes, unpacked
 SOURCES = [
     "LICENSE",
     "README.md",
@@ -51,6 +52,8 @@ def main(sdist, wheel):
     with zipfile.ZipFile(wheel) as archive:
         wrongs += [f"{wheel}: {wrong}" for wrong in wrong_in_wheel(archive.namelist())]
         size = sum(info.file_size for info in archive.infolist())
+        if size > LARGEST:
+            wrongs.append(f"{wheel}: {size:,} bytes unpacked, more than {LARGEST:,.0f}")
         print(f"{len(archive.namelist())} files, {size / 1e6:.1f} MB unpacked: {wheel}")
     return "\n".join(wrongs) or None  # None: exit code 0
 

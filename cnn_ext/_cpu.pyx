@@ -2,6 +2,7 @@
 
 cdef extern from "cpu.h" nogil:
     bint pynn_openmp()
+    bint pynn_has_baseline()
     bint pynn_has_avx2()
     bint pynn_has_avx512()
 
@@ -13,9 +14,5 @@ def openmp_enabled() -> bool:
 
 def supported_isas() -> tuple:
     """Instruction sets with kernels of their own that this processor runs, best first."""
-    isas = ["baseline"]
-    if pynn_has_avx2():
-        isas.insert(0, "avx2")
-    if pynn_has_avx512():
-        isas.insert(0, "avx512")
-    return tuple(isas)
+    known = {"avx512": pynn_has_avx512(), "avx2": pynn_has_avx2(), "baseline": pynn_has_baseline()}
+    return tuple(name for name, runs in known.items() if runs)

@@ -10,23 +10,35 @@ static int pynn_openmp(void) { return 0; }
 #endif
 
 #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
+#define PYNN_HAS(feature) (__builtin_cpu_init(), __builtin_cpu_supports(feature)) /* asks the system too */
+#else
+#define PYNN_HAS(feature) 0
+#endif
 
-/* Both ask the operating system too, which has to save the registers. */
+/* Whether there are kernels for an instruction set, and the processor runs them. */
+static int pynn_has_baseline(void) {
+#ifdef PYNN_BUILT_BASELINE
+    return 1;
+#else
+    return 0;
+#endif
+}
+
 static int pynn_has_avx2(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#ifdef PYNN_BUILT_AVX2
+    return PYNN_HAS("avx2") && PYNN_HAS("fma");
+#else
+    return 0;
+#endif
 }
 
 static int pynn_has_avx512(void) {
-    return pynn_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-
+#ifdef PYNN_BUILT_AVX512
+    return PYNN_HAS("avx2") && PYNN_HAS("fma") && PYNN_HAS("avx512f") && PYNN_HAS("avx512bw") &&
+           PYNN_HAS("avx512dq") && PYNN_HAS("avx512vl");
 #else
-
-static int pynn_has_avx2(void) { return 0; }
-static int pynn_has_avx512(void) { return 0; }
-
+    return 0;
 #endif
+}
 
 #endif
