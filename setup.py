@@ -66,7 +66,8 @@ class BuildKernels(build_ext):
         if os.environ.get("PYNN_OPENMP") != "0" and self.compiles(OPENMP_PROBE, flags):
             for extension in self.extensions:
                 extension.extra_compile_args += flags
-                extension.extra_link_args = extension.extra_link_args + ([] if MSVC else flags)
+                if not MSVC and extension.name != "cnn_ext._cpu":  # isa.py sets the scene before OpenMP is loaded
+                    extension.extra_link_args = extension.extra_link_args + flags
         super().build_extensions()
 
     def compiles(self, source, flags):
