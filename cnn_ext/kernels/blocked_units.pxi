@@ -510,7 +510,7 @@ cdef class UnitBackward(Slices):
                 for j in range(j1 - j0):
                     value = lanes_at(index, number, dz)
                     if self.norm is not None:
-                        value = self.normed(value, cb * each + k * LANE_WIDTH % each, at)
+                        self.norm_back(&value, cb * each + k * LANE_WIDTH % each, at)
                     elif not self.apart:
                         value = value + (<lanes*>(self.dx.at.data + at))[0]
                     (<lanes*>(self.dx.at.data + at))[0] = value
@@ -522,16 +522,18 @@ cdef class UnitBackward(Slices):
     cdef void untouched(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
         cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, k
         cdef Py_ssize_t at = block_at(&self.dx.at, block, cb) - self.dx.at.data + (i * self.dx.at.w + j) * pixel
-        cdef lanes value = lanes_all(0)
+        cdef lanes value
         for k in range(pixel // LANE_WIDTH):
+            value = lanes_all(0)
             if self.norm is not None:
-                value = self.normed(lanes_all(0), cb * each + k * LANE_WIDTH % each, at)
+                self.norm_back(&value, cb * each + k * LANE_WIDTH % each, at)
             (<lanes*>(self.dx.at.data + at))[0] = value
             at += LANE_WIDTH
 
-    cdef inline lanes normed(self, lanes dz, Py_ssize_t channel, Py_ssize_t at) noexcept nogil:
-        return (
-            dz * (<lanes*>&self.norm.a[channel])[0]
+    cdef inline void norm_back(self, lanes* dz, Py_ssize_t channel, Py_ssize_t at) noexcept nogil:
+        """dz through the norm, in place: under bounds checks Cython cannot return a vector."""
+        dz[0] = (
+            dz[0] * (<lanes*>&self.norm.a[channel])[0]
             - ((<const lanes*>(self.x.at.data + at))[0] - (<lanes*>&self.norm.mean[channel])[0])
             * (<lanes*>&self.norm.b[channel])[0] - (<lanes*>&self.norm.c[channel])[0]
         )
