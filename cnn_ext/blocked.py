@@ -52,6 +52,7 @@ New = Callable[[int], np.ndarray]
 
 BATCH = 12  # images of a block
 _CHUNK = 4096  # floats of packed weights taken at a time: half of a first-level cache of 32 KB
+_CHAIN = 8192  # products that a float sums one after the other, at most some: more slots lose less by rounding
 _TASKS = 32  # pieces that a pass is cut into, at least, where it has as many
 
 
@@ -307,7 +308,7 @@ def weight_gradient(x, dout: Blocks, grad: Weights, *, stride, padding, dilation
     if height * width == 1 and x.shape[2:] == (kh, kw) and not any(padding):
         return kernels.Outer(x, dout, grad, *window, 1, None)
     pairs = dout.channel_blocks * x.channel_blocks
-    slots = min(-(-n // BATCH), -(-_TASKS // pairs))
+    slots = min(-(-n // BATCH), max(-(-_TASKS // pairs), n * height * width // _CHAIN))
     return kernels.Outer(x, dout, grad, *window, slots, new(slots * pairs * kh * kw * x.lanes * dout.lanes))
 
 
