@@ -192,7 +192,7 @@ class Slices(Step):
 
 class PackWeights(Step):
     def __init__(
-        self, weight: Weights, packed: Array, out_lanes: int, in_lanes: int, transposed: bool
+        self, weight: Weights, packed: Array | None, out_lanes: int, in_lanes: int, transposed: bool
     ) -> None: ...
 
 class Gather(Step):
@@ -200,7 +200,6 @@ class Gather(Step):
         self,
         x: Blocks | Image,
         weights: PackWeights,
-        pack: bool,
         bias: Array | None,
         out: Blocks,
         terms: Terms,

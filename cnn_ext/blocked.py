@@ -175,17 +175,17 @@ def _one_pixel(x, out: Blocks) -> bool:
     return not isinstance(x, Image) and 1 in (out.shape[2] * out.shape[3], x.shape[2] * x.shape[3])
 
 
-def _gather(x, packing, pack: bool, bias, out: Blocks, terms, longest: int, relu: bool) -> Step:
+def _gather(x, packing, one_pass: bool, bias, out: Blocks, terms, longest: int, relu: bool) -> Step:
     n, _, height, _ = out.shape
     per_rows = max(1, height * -(-n // BATCH) // _TASKS)
-    if pack:  # weights are read once: a task takes some of them for the whole batch
+    if one_pass:  # weights are read once: a task takes some of them for the whole batch
         per_task = (max(1, min(4, out.channel_blocks * height // 8)), 1, n)
     elif _one_pixel(x, out):
         per_task = (max(1, min(4, out.channel_blocks * height // 8)), 1, -(-n // (4 * BATCH)))
     else:
         per_task = (out.channel_blocks, per_rows, 1)
     chunks = max(1, round(longest / _CHUNK))
-    return kernels.Gather(x, packing, pack, bias, out, terms, relu, chunks, per_task)
+    return kernels.Gather(x, packing, bias, out, terms, relu, chunks, per_task)
 
 
 def convolution(
@@ -212,7 +212,9 @@ def convolution(
         keep and isinstance(x, Blocks) and out.shape[0] < BATCH and x.shape[2] * x.shape[3] > 1
     )
     direct = isinstance(x, Image | Pixels)  # the padding is there
-    packing = _packing(weight, out.lanes, c if direct else x.lanes, False, new)
+    # Weights are packed as they are used where there are tasks enough without cutting the batch.
+    one_pass = not keep and _one_pixel(x, out) and out.channel_blocks >= 16
+    packing = _packing(weight, out.lanes, c if direct else x.lanes, False, None if one_pass else new)
     packs: list[Step] = [packing]
     if bias is not None and f % out.lanes:
         whole = new(out.channel_blocks * out.lanes)
@@ -229,8 +231,6 @@ def convolution(
         terms, longest = _image_terms(rows, columns, c, x_size[1], tuple(kernel), out.lanes)
     else:
         terms, longest = _block_terms(rows, columns, c, x.lanes, tuple(x_size), tuple(kernel), out.lanes)
-    # Weights are packed as they are used where there are tasks enough without cutting the batch.
-    one_pass = not keep and _one_pixel(x, out) and out.channel_blocks >= 16
     return packs[1:] if one_pass else packs, [_gather(x, packing, one_pass, bias, out, terms, longest, relu)]
 
 
@@ -282,17 +282,18 @@ def input_gradient(
     f, _, *kernel = weight.shape
     rows, columns = map(_backward_taps, dx.shape[2:], dout.shape[2:], kernel, stride, padding, dilation)
     terms, longest = _block_terms(rows, columns, f, dout.lanes, dout.shape[2:], tuple(kernel), dx.lanes)
-    packing = _packing(weight, dx.lanes, dout.lanes, True, new)
     one_pass = _one_pixel(dout, dx)
+    packing = _packing(weight, dx.lanes, dout.lanes, True, None if one_pass else new)
     gather = _gather(dout, packing, one_pass, None, dx, terms, longest, False)
     return [gather] if one_pass else [packing, gather]
 
 
-def _packing(weight: Weights, out_lanes: int, in_lanes: int, transposed: bool, new: New):
+def _packing(weight: Weights, out_lanes: int, in_lanes: int, transposed: bool, new: New | None):
+    """Without `new`, for a product that packs weights as it uses them."""
     f, c, kh, kw = weight.shape
     n_out, n_in = (c, f) if transposed else (f, c)
     size = -(-n_out // out_lanes) * out_lanes * -(-n_in // in_lanes) * in_lanes * kh * kw
-    return kernels.PackWeights(weight, new(size), out_lanes, in_lanes, transposed)
+    return kernels.PackWeights(weight, new(size) if new else None, out_lanes, in_lanes, transposed)
 
 
 def weight_gradient(x, dout: Blocks, grad: Weights, *, stride, padding, dilation, new: New) -> Step:

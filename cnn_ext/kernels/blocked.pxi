@@ -254,21 +254,21 @@ cdef void pack_tap(const Packing* w, Py_ssize_t out, Py_ssize_t block, Py_ssize_
 
 cdef class PackWeights(Step):
     """weight as [F/out_lanes][C/in_lanes][KH][KW][in_lanes][out_lanes], zeros past F and C; F and C swapped if
-    `transposed`, for the pass that goes back to the input."""
+    `transposed`, for the pass that goes back to the input. Without `packed` it does nothing: a product packs what it needs."""
     cdef Weights weight
     cdef Packing packing
     cdef float[::1] packed
     cdef readonly Py_ssize_t out_block  # floats of one output block
+    cdef bint kept
 
     def __init__(
-        self, Weights weight not None, float[::1] packed not None, Py_ssize_t out_lanes, Py_ssize_t in_lanes,
-        bint transposed,
+        self, Weights weight not None, float[::1] packed, Py_ssize_t out_lanes, Py_ssize_t in_lanes, bint transposed,
     ):
         if out_lanes not in (8, 16) or in_lanes < 1:
             raise ValueError(f"PackWeights: blocks of {in_lanes} by {out_lanes} channels")
         cdef WeightLayout* w = &weight.at
         cdef Packing* p = &self.packing
-        self.weight, self.packed = weight, packed
+        self.weight, self.packed, self.kept = weight, packed, packed is not None
         p.data, p.kh, p.kw, p.of_i, p.of_j = w.data, w.kh, w.kw, w.of_i, w.of_j
         p.out_lanes, p.in_lanes = out_lanes, in_lanes
         p.n_out, p.n_in, p.of_out, p.of_in = w.f, w.c, w.of_f, w.of_c
@@ -277,13 +277,15 @@ cdef class PackWeights(Step):
         in_blocks, kh, kw, out_blocks = blocks(p.n_in, in_lanes), w.kh, w.kw, blocks(p.n_out, out_lanes)
         block = in_blocks * in_lanes * kh * kw * out_lanes  # Python's integers, which do not overflow
         size = out_blocks * block
-        if packed.shape[0] < size:
+        if self.kept and packed.shape[0] < size:
             raise ValueError(f"PackWeights: {packed.shape[0]} floats do not hold {size}")
         self.out_block = block
         self.worth_threads = size > 50_000
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, in_blocks = blocks(self.packing.n_in, self.packing.in_lanes)
+        if not self.kept:
+            return
         for task in prange(
             blocks(self.packing.n_out, self.packing.out_lanes) * in_blocks, schedule="static", num_threads=n_threads
         ):
@@ -292,7 +294,10 @@ cdef class PackWeights(Step):
     cdef void pack_block(self, Py_ssize_t out, Py_ssize_t block) noexcept nogil:
         cdef Py_ssize_t tap, taps = self.packing.kh * self.packing.kw
         for tap in range(taps):
-            self.pack_tap(out, block * taps + tap)
+            pack_tap(
+                &self.packing, out, block, tap, &self.packed[0] + out * self.out_block
+                + (block * taps + tap) * self.packing.in_lanes * self.packing.out_lanes,
+            )
 
     cdef void fetch_tap(self, Py_ssize_t out, Py_ssize_t tap) noexcept nogil:
         """Asks for the memory that pack_tap will read: sixteen floats at the start of each of its rows."""
@@ -305,13 +310,10 @@ cdef class PackWeights(Step):
         for k in range(rows):
             fetch(source + tap % taps // w.kw * w.of_i + tap % taps % w.kw * w.of_j + k * row)
 
-    cdef void pack_tap(self, Py_ssize_t out, Py_ssize_t tap) noexcept nogil:
+    cdef void pack_tap(self, Py_ssize_t out, Py_ssize_t tap, float* target) noexcept nogil:
         """The tap numbered (block, kh, kw)."""
         cdef Py_ssize_t taps = self.packing.kh * self.packing.kw
-        pack_tap(
-            &self.packing, out, tap // taps, tap % taps,
-            &self.packed[0] + out * self.out_block + tap * self.packing.in_lanes * self.packing.out_lanes,
-        )
+        pack_tap(&self.packing, out, tap // taps, tap % taps, target)
 
 
 # -- steps in pieces ---------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ cdef extern from "blocks.h" nogil:
 
 cdef enum:
     GROUP = 48  # images at a time, at most: eight tiles of six, between which what comes next is fetched
+    PACKED = 8192  # floats of a chunk of weights that is packed where it is used, at most
+    PACKED_TERMS = 128  # of 8 × 8 weights, at least
 
 
 cdef class Terms:
@@ -72,8 +74,8 @@ cdef struct Range:
 cdef class Gather(Step):
     """out[p, q] = start + Σ x · w over the pixel's terms; ReLU where `relu`.
 
-    x : Blocks or Image. weights : how they are packed, and where. pack : whether to pack them in the same go, for products
-    in which a weight meets one pixel of each image: x or out, or both, have one pixel. bias : out's channels, whole blocks,
+    x : Blocks or Image. weights : how they are packed, and where; nowhere: in the same go, for products in which a
+    weight meets one pixel of each image, x or out, or both, having one pixel. bias : out's channels, whole blocks,
     or None. chunks : pieces that the terms are taken in. per_task : output blocks, rows and groups of images of a task; a
     group is a block of x or of out, whichever is smaller, or a part of it.
     """
@@ -90,12 +92,13 @@ cdef class Gather(Step):
     cdef gather_rows kernel
 
     def __init__(
-        self, x not None, PackWeights weights not None, bint pack, float[::1] bias, Blocks out not None,
+        self, x not None, PackWeights weights not None, float[::1] bias, Blocks out not None,
         Terms terms not None, bint relu, Py_ssize_t chunks, tuple per_task not None,
     ):
         if chunks < 1 or min(per_task) < 1:
             raise ValueError("Gather: empty tasks")
-        self.out, self.weights, self.pack, self.bias, self.terms, self.chunks = out, weights, pack, bias, terms, chunks
+        self.out, self.weights, self.pack, self.bias = out, weights, not weights.kept, bias
+        self.terms, self.chunks = terms, chunks
         self.start, self.finish = 0 if bias is None else FROM_BIAS, WITH_RELU if relu else 0
         self.group = min(out.at.batch, <Py_ssize_t>GROUP)
         if isinstance(x, Image):
@@ -123,12 +126,14 @@ cdef class Gather(Step):
                 weights.out_block)
         if not fit or x.shape[0] != out.at.n or weights.packing.out_lanes != out.lanes:
             raise ValueError("Gather: x, weights, out and terms do not belong together")
-        if weights.packed.shape[0] < out.channel_blocks * weights.out_block:
+        if weights.kept and weights.packed.shape[0] < out.channel_blocks * weights.out_block:
             raise ValueError("Gather: the packed weights do not fill out's blocks")
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("Gather: the bias does not fill out's blocks")
-        if pack and not (self.one_pixel and self.tasks_groups == 1):
+        if self.pack and not (self.one_pixel and self.tasks_groups == 1):
             raise ValueError("Gather: weights that meet several pixels are packed beforehand")
+        if self.pack and blocks(terms.most, chunks) * weights.packing.in_lanes * out.lanes > PACKED:
+            raise ValueError("Gather: a chunk of weights is too large to be packed where it is used")
         self.worth_threads = out.size * terms.most * 16 > 1_000_000
 
     def take(self, Slices then not None):
@@ -163,7 +168,10 @@ cdef class Gather(Step):
         if self.one_pixel:  # every pixel has weights of its own
             for p in range(row, last):
                 for q in range(self.out.at.w):
-                    self.gather(f, group, p, p + 1, q, q + 1)
+                    if self.pack:
+                        self.gather_packing(f, p, q)
+                    else:
+                        self.gather(f, group, p, p + 1, q, q + 1)
         else:
             self.gather(f, group, row, last, 0, self.out.at.w)
 
@@ -174,22 +182,47 @@ cdef class Gather(Step):
         """A task's output blocks and groups of images at pixels [p_first, p_last) × [q_first, q_last)."""
         cdef Py_ssize_t f_last = min(f_first + self.per_f, self.out.at.channel_blocks), chunk, f, group, some
         cdef Py_ssize_t group_last = min(group_first + self.per_groups, self.groups)
-        cdef Py_ssize_t slots = (f_last - f_first) * (group_last - group_first), slot
-        cdef Range ahead
         for chunk in range(self.chunks):
-            slot = 0
-            if self.pack:
-                self.pack_chunk(chunk, f_first, f_last, p_first, q_first)
-                ahead = self.chunk_of(chunk + 1, p_first, q_first)
             for some in range(blocks(group_last - group_first, self.together)):
                 for f in range(f_first, f_last):
                     for group in range(
                         group_first + some * self.together, min(group_first + (some + 1) * self.together, group_last)
                     ):
-                        if self.pack:
-                            self.fetch(ahead, f_first, f_last, slot, slots)
-                            slot += 1
                         self.pixels(chunk, f, group, p_first, p_last, q_first, q_last)
+
+    cdef void gather_packing(self, Py_ssize_t f_first, Py_ssize_t p, Py_ssize_t q) noexcept nogil:
+        """A task's output blocks at one pixel, all images: a chunk of weights is packed, then used while it is near."""
+        cdef Layout* out = &self.out.at
+        cdef Py_ssize_t f_last = min(f_first + self.per_f, out.channel_blocks), chunk, f, group, next_f, pixel, out_pixel
+        cdef Py_ssize_t place = self.terms.row_first[p] * self.width + self.terms.column_first[q]
+        cdef float[PACKED + 16] memory
+        cdef pynn_term[PACKED_TERMS] terms
+        cdef float* packed = &memory[0]
+        cdef float* target
+        cdef const float* x
+        cdef const float* bias = NULL
+        cdef Range here = self.chunk_of(0, p, q), ahead
+        cdef int flags
+        while <size_t>packed % 64:  # vectors within cache lines
+            packed += 1
+        for chunk in range(self.chunks):
+            flags = (self.start if chunk == 0 else FROM_OUT) | (self.finish if chunk == self.chunks - 1 else 0)
+            for f in range(f_first, f_last):
+                self.pack_chunk(here, f, &terms[0], packed)
+                next_f, ahead = f + 1, here
+                if next_f == f_last:
+                    next_f, ahead = f_first, self.chunk_of(chunk + 1, p, q)
+                if self.start:
+                    bias = &self.bias[0] + f * out.lanes
+                for group in range(self.groups):
+                    self.fetch(ahead, next_f, group)
+                    x = self.group_of_x(group, &pixel)
+                    target = group_of(out, group * self.group, f, &out_pixel)
+                    self.kernel(
+                        <int>min(self.group, out.n - group * self.group), x + place * pixel, NULL, pixel, &terms[0],
+                        here.last - here.first, packed, bias, flags, target + (p * out.w + q) * out_pixel,
+                    )
+            here = ahead
 
     cdef void pixels(
         self, Py_ssize_t chunk, Py_ssize_t f, Py_ssize_t group, Py_ssize_t p_first, Py_ssize_t p_last,
@@ -223,23 +256,19 @@ cdef class Gather(Step):
         found.last = first + min(count * (chunk + 1) // self.chunks, count)
         return found
 
-    cdef void pack_chunk(
-        self, Py_ssize_t chunk, Py_ssize_t f_first, Py_ssize_t f_last, Py_ssize_t p, Py_ssize_t q
-    ) noexcept nogil:
-        """The weights that a chunk of one pixel's terms meets, of all of a task's output blocks."""
-        cdef Py_ssize_t t, f
-        cdef Range some = self.chunk_of(chunk, p, q)
-        for t in range(some.first, some.last):
-            for f in range(f_first, f_last):
-                self.weights.pack_tap(f, self.tap_of(t))
+    cdef void pack_chunk(self, Range some, Py_ssize_t f, pynn_term* terms, float* packed) noexcept nogil:
+        """The weights that a chunk of one pixel's terms meets, one after the other, and the terms with their places there."""
+        cdef Py_ssize_t t, tap = self.weights.packing.in_lanes * self.out.lanes
+        for t in range(some.last - some.first):
+            self.weights.pack_tap(f, self.tap_of(some.first + t), packed + t * tap)
+            terms[t].x, terms[t].k = self.terms.terms[some.first + t, 0], self.terms.terms[some.first + t, 2]
+            terms[t].w = t * tap
 
-    cdef void fetch(
-        self, Range ahead, Py_ssize_t f_first, Py_ssize_t f_last, Py_ssize_t slot, Py_ssize_t slots
-    ) noexcept nogil:
-        """A slot's share of what the next chunk will pack, towards the cache."""
-        cdef Py_ssize_t n_f = f_last - f_first, count = (ahead.last - ahead.first) * n_f, i
-        for i in range(count * slot // slots, count * (slot + 1) // slots):
-            self.weights.fetch_tap(f_first + i % n_f, self.tap_of(ahead.first + i // n_f))
+    cdef void fetch(self, Range ahead, Py_ssize_t f, Py_ssize_t group) noexcept nogil:
+        """A group's share of what is packed next, towards the cache."""
+        cdef Py_ssize_t count = ahead.last - ahead.first, t
+        for t in range(count * group // self.groups, count * (group + 1) // self.groups):
+            self.weights.fetch_tap(f, self.tap_of(ahead.first + t))
 
     cdef Py_ssize_t tap_of(self, Py_ssize_t term) noexcept nogil:
         return self.terms.terms[term, 1] // (self.weights.packing.in_lanes * self.weights.packing.out_lanes)
