@@ -227,6 +227,11 @@ class GatherFew(Step):
         per_rows: int,
     ) -> None: ...
 
+class GatherOne(Step):
+    def __init__(
+        self, x: Blocks, weights: PackWeights, bias: Array | None, out: Blocks, relu: bool
+    ) -> None: ...
+
 class Outer(Step):
     def __init__(
         self,

@@ -175,6 +175,11 @@ def _one_pixel(x, out: Blocks) -> bool:
     return not isinstance(x, Image) and 1 in (out.shape[2] * out.shape[3], x.shape[2] * x.shape[3])
 
 
+def _meets_all(x: Blocks, kernel, out: Blocks, padding) -> bool:
+    """Whether every pixel of an image meets a tap of its own, as in a fully-connected layer."""
+    return out.shape[2] * out.shape[3] == 1 and x.shape[2:] == tuple(kernel) and not any(padding)
+
+
 def _gather(x, packing, one_pass: bool, bias, out: Blocks, terms, longest: int, relu: bool) -> Step:
     n, _, height, _ = out.shape
     per_rows = max(1, height * -(-n // BATCH) // _TASKS)
@@ -220,6 +225,8 @@ def convolution(
         whole = new(out.channel_blocks * out.lanes)
         packs.append(kernels.PackWeights(Weights(bias, (f, 1, 1, 1), (1, 1, 1, 1)), whole, out.lanes, 1, False))
         bias = whole
+    if keep and out.shape[0] == 1 and isinstance(x, Blocks) and _meets_all(x, kernel, out, padding):
+        return packs, [kernels.GatherOne(x, packing, bias, out, relu)]
     if few:
         return packs, _few(x, packing, bias, out, c, kernel, stride, padding, dilation, relu, new)
     if direct:
@@ -306,7 +313,7 @@ def weight_gradient(x, dout: Blocks, grad: Weights, *, stride, padding, dilation
         return kernels.Outer(
             x, dout, grad, *window, slots, new(slots * dout.channel_blocks * kh * kw * c * dout.lanes)
         )
-    if height * width == 1 and x.shape[2:] == (kh, kw) and not any(padding):
+    if _meets_all(x, (kh, kw), dout, padding):
         return kernels.Outer(x, dout, grad, *window, 1, None)
     pairs = dout.channel_blocks * x.channel_blocks
     slots = min(-(-n // BATCH), max(-(-_TASKS // pairs), n * height * width // _CHAIN))

@@ -29,6 +29,9 @@ ctypedef void (*gather_rows)(
 ctypedef void (*outer_rows)(
     int rows, const float* x, const float* dy, const pynn_run* runs, Py_ssize_t n, int flags, float* out,
     Py_ssize_t out_row) noexcept nogil
+ctypedef void (*vector_blocks)(
+    int blocks, const float* x, Py_ssize_t n, const float* w, Py_ssize_t w_block, const float* bias, int flags,
+    float* out) noexcept nogil
 
 cdef enum:
     BATCH = 12  # images of a block; rows of two tiles of AVX2

@@ -6,6 +6,8 @@
 cdef extern from "blocks.h" nogil:
     gather_rows gather_16_listed
     gather_rows gather_8_listed
+    vector_blocks vector_16
+    vector_blocks vector_8
 
 
 cdef class Pixels:
@@ -103,7 +105,7 @@ cdef class GatherFew(Step):
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("GatherFew: the bias does not fill out's blocks")
         self.worth_threads = self.tasks_rows * out.channel_blocks > 1 and out.size * sum(
-            term[2] for term in terms) > 500_000
+            term[2] for term in terms) > 2_000_000
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task
@@ -126,3 +128,44 @@ cdef class GatherFew(Step):
                 end - begin, &self.weights.packed[0] + f * self.weights.out_block, bias, flags,
                 block_at(out, 0, f) + first * out.lanes,
             )
+
+
+cdef class GatherOne(Step):
+    """out = start + Σ x · w for one image, all of whose pixels meet all weights: a matrix times a vector.
+
+    As both lie in the order of the terms, x and each output block's weights are one run.
+    """
+    cdef Blocks x, out
+    cdef PackWeights weights
+    cdef float[::1] bias
+    cdef int flags
+    cdef vector_blocks kernel
+
+    def __init__(
+        self, Blocks x not None, PackWeights weights not None, float[::1] bias, Blocks out not None, bint relu
+    ):
+        self.x, self.weights, self.bias, self.out = x, weights, bias, out
+        self.flags = (0 if bias is None else FROM_BIAS) | (WITH_RELU if relu else 0)
+        self.kernel = vector_16 if out.lanes == 16 else vector_8
+        if out.at.n * out.at.h * out.at.w != 1 or x.at.n != 1 or x.size * out.lanes != weights.out_block:
+            raise ValueError("GatherOne: x, weights and out do not belong together")
+        if weights.packing.out_lanes != out.lanes or not (
+            weights.kept and weights.packed.shape[0] >= out.channel_blocks * weights.out_block
+        ):
+            raise ValueError("GatherOne: the packed weights do not fill out's blocks")
+        if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
+            raise ValueError("GatherOne: the bias does not fill out's blocks")
+        self.worth_threads = out.size * x.size > 1_000_000  # the weights, which come from memory
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t task
+        for task in prange(blocks(self.out.at.channel_blocks, 8), schedule="dynamic", num_threads=n_threads):
+            self.task(task * 8)
+
+    cdef void task(self, Py_ssize_t f) noexcept nogil:
+        cdef Layout* out = &self.out.at
+        self.kernel(
+            <int>min(8, out.channel_blocks - f), self.x.at.data, self.x.size,
+            &self.weights.packed[0] + f * self.weights.out_block, self.weights.out_block,
+            &self.bias[0] + f * out.lanes if self.flags & FROM_BIAS else NULL, self.flags, out.data + f * out.lanes,
+        )

@@ -2,6 +2,7 @@
  *
  * gather: out[row, :] = start + Σ_terms Σ_k x[row, k] · w[k, :]   (convolution and fully-connected, forward and input)
  * outer:  out[row, :] (+)= Σ_runs Σ_k x[k, row] · dy[k, :]        (their weight gradients)
+ * vector: out[block, :] = start + Σ_k x[k] · w[block, k, :]       (fully-connected forward, of one image)
  *
  * A row of `out`, `w` and `dy` is one channel block: LANES = 16 or 8 floats, whole vectors of the instruction set. As many
  * rows are taken at a time as leave the accumulators, the vectors of w or dy and a broadcast in registers: bounds are
@@ -126,8 +127,23 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
             *(VEC *)(out + i * out_row + j * L) = acc[i][j];                                                         \
     }
 
+/* R blocks of out at a time, w_block floats apart in w: eight sums, of which a product need not wait for the last. */
+#define PYNN_VECTOR(VEC, LANES)                                                                                      \
+    PYNN_INLINE void vector_tile_##LANES(const int R, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block, \
+                                         const float *bias, int flags, float *out) {                                 \
+        PYNN_START(VEC, LANES, flags & FROM_BIAS ? *(const VEC *)(bias + i * LANES + j * L) : (VEC){0})              \
+        for (ptrdiff_t k = 0; k < n; ++k, w += LANES)                                                                \
+            PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j)                          \
+                PYNN_ADD(acc[i][j], x[k] * *(const VEC *)(w + i * w_block + j * L));                                 \
+        PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j) {                            \
+            if (flags & WITH_RELU) acc[i][j] = PYNN_RELU(VEC, acc[i][j]);                                            \
+            *(VEC *)(out + i * LANES + j * L) = acc[i][j];                                                           \
+        }                                                                                                            \
+    }
 PYNN_GATHER(vec16, 16)
 PYNN_GATHER(vec8, 8)
+PYNN_VECTOR(vec16, 16)
+PYNN_VECTOR(vec8, 8)
 PYNN_OUTER(vec16, 16)
 PYNN_OUTER(vec8, 8)
 
@@ -162,6 +178,18 @@ PYNN_OUTER(vec8, 8)
     case R:                                                                                                          \
         if (R <= OUTER_MOST_##LANES) outer_##LANES(R, ROW, STEP, x, dy, runs, n, flags, out, out_row);               \
         break;
+#define PYNN_VECTOR_BLOCKS(NAME, VEC, LANES)                                                                         \
+    static void NAME(int blocks, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias,  \
+                     int flags, float *out) {                                                                        \
+        enum { MOST = 8 * sizeof(VEC) / (LANES * 4) };                                                               \
+        for (int i = 0; i < blocks;) {                                                                               \
+            const float *b = w + i * w_block, *start = flags & FROM_BIAS ? bias + i * LANES : bias;                  \
+            if (blocks - i >= MOST)                                                                                  \
+                vector_tile_##LANES(MOST, x, n, b, w_block, start, flags, out + i * LANES), i += MOST;               \
+            else                                                                                                     \
+                vector_tile_##LANES(1, x, n, b, w_block, start, flags, out + i * LANES), i += 1;                     \
+        }                                                                                                            \
+    }
 #define PYNN_HEIGHTS(CASE, ...)                                                                                      \
     CASE(1, __VA_ARGS__) CASE(2, __VA_ARGS__) CASE(3, __VA_ARGS__) CASE(4, __VA_ARGS__)                              \
     CASE(5, __VA_ARGS__) CASE(6, __VA_ARGS__) CASE(7, __VA_ARGS__) CASE(8, __VA_ARGS__)                              \
@@ -196,6 +224,15 @@ PYNN_OUTER(vec8, 8)
             for (int j = 0; j < LANES; ++j) out[j] = acc[j];                                                         \
         }                                                                                                            \
     }
+#define PYNN_VECTOR_BLOCKS(NAME, VEC, LANES)                                                                         \
+    static void NAME(int blocks, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias,  \
+                     int flags, float *out) {                                                                        \
+        for (int i = 0; i < blocks * LANES; ++i) {                                                                   \
+            float sum = flags & FROM_BIAS ? bias[i] : 0;                                                             \
+            for (ptrdiff_t k = 0; k < n; ++k) sum += x[k] * w[i / LANES * w_block + k * LANES + i % LANES];          \
+            out[i] = flags & WITH_RELU && sum < 0 ? 0 : sum;                                                         \
+        }                                                                                                            \
+    }
 
 #endif
 
@@ -214,5 +251,7 @@ PYNN_OUTER_ROWS(outer_16_image, 16, 12, 1)
 PYNN_OUTER_ROWS(outer_8_blocked_16, 8, 1, 16)
 PYNN_OUTER_ROWS(outer_8_blocked_8, 8, 1, 8)
 PYNN_OUTER_ROWS(outer_8_image, 8, 12, 1)
+PYNN_VECTOR_BLOCKS(vector_16, vec16, 16)
+PYNN_VECTOR_BLOCKS(vector_8, vec8, 8)
 
 #endif
