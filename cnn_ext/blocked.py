@@ -186,7 +186,8 @@ def _gather(x, packing, one_pass: bool, bias, out: Blocks, terms, longest: int, 
     if one_pass:  # weights are read once: a task takes some of them for the whole batch
         per_task = (max(1, min(4, out.channel_blocks * height // 8)), 1, n)
     elif _one_pixel(x, out):
-        per_task = (max(1, min(4, out.channel_blocks * height // 8)), 1, -(-n // (4 * BATCH)))
+        few = out.channel_blocks * height < 8
+        per_task = (1, 1, 1) if few else (min(4, out.channel_blocks * height // 8), 1, n)
     else:
         per_task = (out.channel_blocks, per_rows, 1)
     chunks = max(1, round(longest / _CHUNK))

@@ -134,7 +134,7 @@ cdef class Gather(Step):
             raise ValueError("Gather: weights that meet several pixels are packed beforehand")
         if self.pack and blocks(terms.most, chunks) * weights.packing.in_lanes * out.lanes > PACKED:
             raise ValueError("Gather: a chunk of weights is too large to be packed where it is used")
-        self.worth_threads = out.size * terms.most * 16 > 2_000_000
+        self.worth_threads = out.size * terms.most * 16 > 1_500_000
 
     def take(self, Slices then not None):
         """Takes along a step that reads `out`: each of its slots is worked on after its rows of the product.
