@@ -15,7 +15,9 @@ cdef extern from "lanes.h" nogil:
     lane_flags lanes_index(int x)
     lanes lanes_relu(lanes x)
     lanes lanes_where_positive(lanes y, lanes x)
-    void lanes_take(lanes x, int at, lanes* best, lane_flags* index)
+    lane_flags lanes_beat(lanes x, lanes best)
+    void lanes_put(lane_flags where, lanes x, lanes* to)
+    void lanes_put_number(lane_flags where, int x, lane_flags* to)
     void lanes_put_index(uint8_t* to, lane_flags index)
     lane_flags lanes_get_index(const uint8_t* f)
     lanes lanes_at(lane_flags index, int at, lanes x)
@@ -297,43 +299,60 @@ cdef class Unit(Slices):
         Py_ssize_t j0, Py_ssize_t j1,
     ) noexcept nogil:
         """One pixel of out, from input rows i0 … i1 − 1 and columns j0 … j1 − 1."""
-        cdef Py_ssize_t lanes_each = self.x.lanes, pixel = rows_of(&self.x.at, block) * lanes_each, k, i, j
-        cdef Py_ssize_t row = self.x.at.w * pixel, to = block_at(&self.out.at, block, cb) - self.out.at.data + (p * self.out.at.w + q) * pixel
+        cdef int n = rows_of(&self.x.at, block), relu = self.relu
+        cdef Py_ssize_t each = self.x.lanes, pixel = n * each, row = self.x.at.w * pixel, v
+        cdef Py_ssize_t to = block_at(&self.out.at, block, cb) - self.out.at.data + (p * self.out.at.w + q) * pixel
         cdef const float* x = block_at(&self.x.at, block, cb) + i0 * row + j0 * pixel
-        cdef const float* at
-        cdef lanes mean = lanes_all(0), scale = lanes_all(1), shift = lanes_all(0), best, original, value
-        cdef lane_flags index
-        cdef int number
-        for k in range(pixel // LANE_WIDTH):
+        cdef float* out = self.out.at.data + to
+        cdef float* picked = NULL
+        cdef uint8_t* index = NULL
+        cdef lanes mean = lanes_all(0), scale = lanes_all(1), shift = lanes_all(0)
+        if self.index is not None:
+            index = &self.index[to]
+        if self.picked is not None:
+            picked = self.picked.at.data + to
+        for v from 0 <= v < each by LANE_WIDTH:
             if self.norm is not None:
-                mean = (<lanes*>&self.norm.mean[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
-                scale = (<lanes*>&self.norm.scale[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
-                shift = (<lanes*>&self.norm.shift[cb * lanes_each + k * LANE_WIDTH % lanes_each])[0]
-            at = x + k * LANE_WIDTH
-            best = ((<const lanes*>at)[0] - mean) * scale + shift
-            index = lanes_index(0)
-            if i1 - i0 == 2 and j1 - j0 == 2:  # by far the most frequent
-                lanes_take(((<const lanes*>(at + pixel))[0] - mean) * scale + shift, 1, &best, &index)
-                lanes_take(((<const lanes*>(at + row))[0] - mean) * scale + shift, 2, &best, &index)
-                lanes_take(((<const lanes*>(at + row + pixel))[0] - mean) * scale + shift, 3, &best, &index)
+                mean = (<lanes*>&self.norm.mean[cb * each + v])[0]
+                scale = (<lanes*>&self.norm.scale[cb * each + v])[0]
+                shift = (<lanes*>&self.norm.shift[cb * each + v])[0]
+            if i1 - i0 == 2 and j1 - j0 == 2:  # by far the most frequent: constant counts
+                pool(x + v, row, pixel, 2, 2, n, each, mean, scale, shift, relu, out + v, index, picked)
             else:
-                number = 0
-                for i in range(i1 - i0):
-                    for j in range(j1 - j0):
-                        lanes_take(((<const lanes*>(at + i * row + j * pixel))[0] - mean) * scale + shift, number, &best, &index)
-                        number += 1
-            if self.index is not None:
-                lanes_put_index(&self.index[to + k * LANE_WIDTH], index)
-            if self.picked is not None:
-                # x itself: scale may be zero, so that it cannot be had from the output.
-                original = lanes_all(0)
-                number = 0
-                for i in range(i1 - i0):
-                    for j in range(j1 - j0):
-                        original = original + lanes_at(index, number, (<const lanes*>(at + i * row + j * pixel))[0])
-                        number += 1
-                (<lanes*>(self.picked.at.data + to + k * LANE_WIDTH))[0] = original
-            (<lanes*>(self.out.at.data + to + k * LANE_WIDTH))[0] = lanes_relu(best) if self.relu else best
+                pool(x + v, row, pixel, i1 - i0, j1 - j0, n, each, mean, scale, shift, relu, out + v, index, picked)
+            if index != NULL:
+                index += LANE_WIDTH
+            if picked != NULL:
+                picked += LANE_WIDTH
+
+
+cdef inline void pool(
+    const float* x, Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, int n, Py_ssize_t each,
+    lanes mean, lanes scale, lanes shift, bint relu, float* out, uint8_t* index, float* picked,
+) noexcept nogil:
+    """Unit for one window of height × width pixels and LANE_WIDTH channels of n images, which lie `each` floats apart."""
+    cdef lanes original, value, best, picked_there
+    cdef lane_flags number, beats
+    cdef Py_ssize_t k, i, j
+    for k from 0 <= k < n * each by each:
+        picked_there = (<const lanes*>(x + k))[0]
+        best = (picked_there - mean) * scale + shift
+        number = lanes_index(0)
+        for i in range(height):
+            for j in range(width):
+                if i + j > 0:
+                    original = (<const lanes*>(x + k + i * row + j * pixel))[0]
+                    value = (original - mean) * scale + shift
+                    beats = lanes_beat(value, best)
+                    lanes_put(beats, value, &best)
+                    lanes_put(beats, original, &picked_there)
+                    lanes_put_number(beats, <int>(i * width + j), &number)
+        if index != NULL:
+            lanes_put_index(index + k, number)
+        if picked != NULL:
+            # x itself: scale may be zero, so that it cannot be had from the output.
+            (<lanes*>(picked + k))[0] = picked_there
+        (<lanes*>(out + k))[0] = lanes_relu(best) if relu else best
 
 
 cdef class ChannelSums(Slices):
@@ -468,75 +487,108 @@ cdef class UnitBackward(Slices):
                         self.untouched(block, cb, i, j)
 
     cdef void pixels(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+        """Where nothing was pooled: pixels first … last − 1."""
         cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, v, k
-        cdef Py_ssize_t at
-        cdef lanes a = lanes_all(0), b = a, c = a, mean = a, dz
-        for v in range(each // LANE_WIDTH):
-            at = block_at(&self.dx.at, block, cb) - self.dx.at.data + first * pixel + v * LANE_WIDTH
-            if self.norm is not None:
-                a = (<lanes*>&self.norm.a[cb * each + v * LANE_WIDTH])[0]
-                b = (<lanes*>&self.norm.b[cb * each + v * LANE_WIDTH])[0]
-                c = (<lanes*>&self.norm.c[cb * each + v * LANE_WIDTH])[0]
-                mean = (<lanes*>&self.norm.mean[cb * each + v * LANE_WIDTH])[0]
-            for k in range((last - first) * pixel // each):
-                dz = (<const lanes*>(self.dout.at.data + at))[0]
-                if self.relu:
-                    dz = lanes_where_positive((<const lanes*>(self.out.at.data + at))[0], dz)
-                if self.norm is not None:
-                    dz = dz * a - ((<const lanes*>(self.x.at.data + at))[0] - mean) * b - c
-                (<lanes*>(self.dx.at.data + at))[0] = dz
-                at += each
+        cdef Py_ssize_t at = block_at(&self.dx.at, block, cb) - self.dx.at.data + first * pixel
+        cdef const float* dout = self.dout.at.data + at
+        cdef const float* out = self.out.at.data + at if self.relu else NULL
+        cdef const float* x = self.x.at.data + at if self.norm is not None else NULL
+        cdef float* dx = self.dx.at.data + at
+        cdef NormBack norm
+        cdef lanes dz
+        for v from 0 <= v < each by LANE_WIDTH:
+            if x != NULL:
+                self.norm_back(cb * each + v, &norm)
+            for k from v <= k < (last - first) * pixel by each:
+                dz = (<const lanes*>(dout + k))[0]
+                if out != NULL:
+                    dz = lanes_where_positive((<const lanes*>(out + k))[0], dz)
+                if x != NULL:
+                    dz = through_norm(dz, (<const lanes*>(x + k))[0], &norm)
+                (<lanes*>(dx + k))[0] = dz
 
     cdef void scatter(
         self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q, Py_ssize_t top, Py_ssize_t left
     ) noexcept nogil:
         """One pixel of dout to the pixels of its window, whose first pixel is (top, left)."""
-        cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, row = self.dx.at.w * pixel, k, i, j, at
-        cdef Py_ssize_t i0 = max(top, 0), i1 = min(top + self.window.kernel_h, self.dx.at.h)
-        cdef Py_ssize_t j0 = max(left, 0), j1 = min(left + self.window.kernel_w, self.dx.at.w)
+        cdef int n = rows_of(&self.dx.at, block)
+        cdef Py_ssize_t each = self.dx.lanes, pixel = n * each, row = self.dx.at.w * pixel, v
+        cdef Py_ssize_t i0 = max(top, 0), height = min(top + self.window.kernel_h, self.dx.at.h) - i0
+        cdef Py_ssize_t j0 = max(left, 0), width = min(left + self.window.kernel_w, self.dx.at.w) - j0
         cdef Py_ssize_t source = block_at(&self.dout.at, block, cb) - self.dout.at.data + (p * self.dout.at.w + q) * pixel
         cdef Py_ssize_t target = block_at(&self.dx.at, block, cb) - self.dx.at.data + i0 * row + j0 * pixel
-        cdef lanes dz, value
-        cdef lane_flags index
-        cdef int number
-        for k in range(pixel // LANE_WIDTH):
-            dz = (<const lanes*>(self.dout.at.data + source))[0]
-            if self.relu:
-                dz = lanes_where_positive((<const lanes*>(self.out.at.data + source))[0], dz)
-            index = lanes_get_index(&self.index[source])
-            number = 0
-            for i in range(i1 - i0):
-                at = target + i * row
-                for j in range(j1 - j0):
-                    value = lanes_at(index, number, dz)
-                    if self.norm is not None:
-                        self.norm_back(&value, cb * each + k * LANE_WIDTH % each, at)
-                    elif not self.apart:
-                        value = value + (<lanes*>(self.dx.at.data + at))[0]
-                    (<lanes*>(self.dx.at.data + at))[0] = value
-                    number += 1
-                    at += pixel
-            source += LANE_WIDTH
-            target += LANE_WIDTH
+        cdef const float* out = self.out.at.data + source if self.relu else NULL
+        cdef const float* x = self.x.at.data + target if self.norm is not None else NULL
+        cdef NormBack norm
+        for v from 0 <= v < each by LANE_WIDTH:
+            if self.norm is not None:
+                self.norm_back(cb * each + v, &norm)
+            if height == 2 and width == 2:  # by far the most frequent: constant counts
+                spread(
+                    self.dout.at.data + source + v, out, &self.index[source + v], n, each, x, &norm, row, pixel, 2, 2,
+                    not self.apart, self.dx.at.data + target + v)
+            else:
+                spread(
+                    self.dout.at.data + source + v, out, &self.index[source + v], n, each, x, &norm, row, pixel, height,
+                    width, not self.apart, self.dx.at.data + target + v)
+            if out != NULL:
+                out += LANE_WIDTH
+            if x != NULL:
+                x += LANE_WIDTH
 
     cdef void untouched(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
-        cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, k
+        """A pixel of dx that no window has."""
+        cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, k, v
         cdef Py_ssize_t at = block_at(&self.dx.at, block, cb) - self.dx.at.data + (i * self.dx.at.w + j) * pixel
-        cdef lanes value
-        for k in range(pixel // LANE_WIDTH):
-            value = lanes_all(0)
+        cdef NormBack norm
+        cdef lanes zero = lanes_all(0)
+        for v from 0 <= v < each by LANE_WIDTH:
             if self.norm is not None:
-                self.norm_back(&value, cb * each + k * LANE_WIDTH % each, at)
-            (<lanes*>(self.dx.at.data + at))[0] = value
-            at += LANE_WIDTH
+                self.norm_back(cb * each + v, &norm)
+            for k from v <= k < pixel by each:
+                (<lanes*>(self.dx.at.data + at + k))[0] = (
+                    through_norm(zero, (<const lanes*>(self.x.at.data + at + k))[0], &norm)
+                    if self.norm is not None else zero
+                )
 
-    cdef inline void norm_back(self, lanes* dz, Py_ssize_t channel, Py_ssize_t at) noexcept nogil:
-        """dz through the norm, in place: under bounds checks Cython cannot return a vector."""
-        dz[0] = (
-            dz[0] * (<lanes*>&self.norm.a[channel])[0]
-            - ((<const lanes*>(self.x.at.data + at))[0] - (<lanes*>&self.norm.mean[channel])[0])
-            * (<lanes*>&self.norm.b[channel])[0] - (<lanes*>&self.norm.c[channel])[0]
-        )
+    cdef void norm_back(self, Py_ssize_t channel, NormBack* norm) noexcept nogil:
+        norm.a, norm.b = (<lanes*>&self.norm.a[channel])[0], (<lanes*>&self.norm.b[channel])[0]
+        norm.c, norm.mean = (<lanes*>&self.norm.c[channel])[0], (<lanes*>&self.norm.mean[channel])[0]
+
+
+cdef struct NormBack:  # a norm's coefficients of LANE_WIDTH channels
+    lanes a, b, c, mean
+
+
+cdef inline lanes through_norm(lanes dz, lanes x, const NormBack* norm) noexcept nogil:
+    return dz * norm.a - (x - norm.mean) * norm.b - norm.c
+
+
+cdef inline void spread(
+    const float* dout, const float* out, const uint8_t* index, int n, Py_ssize_t each, const float* x, const NormBack* norm,
+    Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, bint add, float* dx,
+) noexcept nogil:
+    """UnitBackward for one window of height × width pixels and LANE_WIDTH channels of n images, `each` floats apart.
+
+    out: NULL without ReLU; x: NULL without a norm. add: to what dx holds.
+    """
+    cdef lanes dz, value
+    cdef lane_flags number
+    cdef Py_ssize_t k, i, j, at
+    for k from 0 <= k < n * each by each:
+        dz = (<const lanes*>(dout + k))[0]
+        if out != NULL:
+            dz = lanes_where_positive((<const lanes*>(out + k))[0], dz)
+        number = lanes_get_index(index + k)
+        for i in range(height):
+            for j in range(width):
+                at = k + i * row + j * pixel
+                value = lanes_at(number, <int>(i * width + j), dz)
+                if x != NULL:
+                    value = through_norm(value, (<const lanes*>(x + at))[0], norm)
+                elif add:
+                    value = value + (<const lanes*>(dx + at))[0]
+                (<lanes*>(dx + at))[0] = value
 
 
 cdef class Activation(Step):

@@ -60,12 +60,12 @@ PYNN_INLINE lanes lanes_keep(lane_flags flags, lanes x) { return (lanes)(flags &
 PYNN_INLINE lanes lanes_relu(lanes x) { return PYNN_RELU(lanes, x); }
 PYNN_INLINE lanes lanes_where_positive(lanes y, lanes x) { return lanes_keep(y > 0, x); }
 
-/* `best` and `index` where x is larger, or NaN: the first of equals stays, and NaN is never lost. */
-PYNN_INLINE void lanes_take(lanes x, int at, lanes *best, lane_flags *index) {
-    const lane_flags taken = (x > *best) | (x != x);
-    *best = (lanes)((taken & (lane_flags)x) | (~taken & (lane_flags)*best));
-    *index = (taken & at) | (~taken & *index);
+/* Where x takes the place of `best` as a maximum, or is NaN: the first of equals stays, and NaN is never lost. */
+PYNN_INLINE lane_flags lanes_beat(lanes x, lanes best) { return (x > best) | (x != x); }
+PYNN_INLINE void lanes_put(lane_flags where, lanes x, lanes *to) {
+    *to = (lanes)((where & (lane_flags)x) | (~where & (lane_flags)*to));
 }
+PYNN_INLINE void lanes_put_number(lane_flags where, int x, lane_flags *to) { *to = (where & x) | (~where & *to); }
 PYNN_INLINE void lanes_put_index(uint8_t *to, lane_flags index) {
     const lane_bytes bytes = __builtin_convertvector(index, lane_bytes);
     memcpy(to, &bytes, sizeof bytes);
@@ -87,8 +87,12 @@ static inline lanes lanes_all(float x) { return x; }
 static inline lane_flags lanes_index(int x) { return x; }
 static inline lanes lanes_relu(lanes x) { return x < 0 ? 0 : x; }
 static inline lanes lanes_where_positive(lanes y, lanes x) { return y > 0 ? x : 0; }
-static inline void lanes_take(lanes x, int at, lanes *best, lane_flags *index) {
-    if (x > *best || x != x) *best = x, *index = at;
+static inline lane_flags lanes_beat(lanes x, lanes best) { return x > best || x != x; }
+static inline void lanes_put(lane_flags where, lanes x, lanes *to) {
+    if (where) *to = x;
+}
+static inline void lanes_put_number(lane_flags where, int x, lane_flags *to) {
+    if (where) *to = x;
 }
 static inline void lanes_put_index(uint8_t *to, lane_flags index) { *to = (uint8_t)index; }
 static inline lane_flags lanes_get_index(const uint8_t *from) { return *from; }

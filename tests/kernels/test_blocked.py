@@ -652,7 +652,7 @@ def packing(size=64, filters=8, channels=8, lanes=8, in_lanes=8):
 def gather(terms, x=None, *, bias=None, packed=None, chunks=1, per_task=(1, 1, 1)):
     """Of 1 × 8 × 2 × 2 values."""
     x, packed = of(1, 8, 2, 2) if x is None else x, packed or packing()
-    return kernels.Gather(x, packed, False, bias, of(1, 8, 1, 1), terms, False, chunks, per_task)
+    return kernels.Gather(x, packed, bias, of(1, 8, 1, 1), terms, False, chunks, per_task)
 
 
 def gather_few(

@@ -228,13 +228,14 @@ static void test_lanes(void) {
                 check(y[i] > 0 ? !memcmp(out + i, x + i, 4) : out[i] == 0, "lanes_where_positive", first, second, i);
             lanes best = get(y);
             lane_flags index = lanes_index(4);
-            lanes_take(get(x), 250, &best, &index);
+            const lane_flags beats = lanes_beat(get(x), best);
+            lanes_put(beats, get(x), &best), lanes_put_number(beats, 250, &index);
             put(out, best);
             lanes_put_index(bytes, index);
             for (int i = 0; i < LANE_WIDTH; ++i) {
                 const int taken = x[i] > y[i] || isnan(x[i]);
-                check(!memcmp(out + i, taken ? x + i : y + i, 4), "lanes_take", first, second, i);
-                check(bytes[i] == (taken ? 250 : 4), "lanes_put_index", first, second, i);
+                check(!memcmp(out + i, taken ? x + i : y + i, 4), "lanes_put", first, second, i);
+                check(bytes[i] == (taken ? 250 : 4), "lanes_put_number", first, second, i);
             }
             put(out, lanes_at(lanes_get_index(bytes), 250, get(x)));
             for (int i = 0; i < LANE_WIDTH; ++i)
