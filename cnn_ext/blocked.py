@@ -186,8 +186,8 @@ def _gather(x, packing, one_pass: bool, bias, out: Blocks, terms, longest: int, 
     if one_pass:  # weights are read once: a task takes some of them for the whole batch
         per_task = (max(1, min(4, out.channel_blocks * height // 8)), 1, n)
     elif _one_pixel(x, out):
-        few = out.channel_blocks * height < 8
-        per_task = (1, 1, 1) if few else (min(4, out.channel_blocks * height // 8), 1, n)
+        per_f = min(4, out.channel_blocks * height // 8)
+        per_task = (per_f, 1, n) if per_f else (1, 1, max(1, 4 * BATCH // min(x.batch, out.batch)))
     else:
         per_task = (out.channel_blocks, per_rows, 1)
     chunks = max(1, round(longest / _CHUNK))
