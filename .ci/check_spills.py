@@ -27,7 +27,7 @@ COMPILERS = {"x86_64": ("gcc", "objdump"), "aarch64": ("aarch64-linux-gnu-gcc", 
 
 MULTIPLICATION = re.compile(r"\t(v?mul[ps][sd]|vfn?m(add|sub)\w+|fmla|fmul)\b")
 STACK = {
-    "x86_64": re.compile(r"%[xyz]mm\d.*\(%r[sb]p|\(%r[sb]p.*%[xyz]mm\d"),
+    "x86_64": re.compile(r"%[xyz]mm\d.*\(%rsp|\(%rsp.*%[xyz]mm\d"),
     "aarch64": re.compile(
         r"\t(ldr|str|ldp|stp|ld1|st1)\t.*\b[qv]\d+.*\[(sp|x29)"
     ),  # not the d registers of callers
@@ -44,7 +44,7 @@ def setting(name):
 
 def tiles():
     """The names of the functions that hold tiles."""
-    made = r"^PYNN_(?:GATHER_ROWS|OUTER_ROWS|TILE)\((\w+),"
+    made = r"^PYNN_(?:GATHER_ROWS|OUTER_ROWS|VECTOR_BLOCKS|TILE)\((\w+),"
     names = [n for h in ("blocks.h", "tiles.h") for n in re.findall(made, (HEADERS / h).read_text("utf-8"), re.M)]
     if len(names) < 10:
         raise LookupError(f"only {len(names)} tiles found in the headers: has their notation changed?")
@@ -66,6 +66,8 @@ def traffic(machine, flags, headers):
         ).stdout
     counts = {}
     for name, body in re.findall(r"^[0-9a-f]+ <(\w+)>:\n(.*?)(?=^\n|\Z)", listing, re.M | re.S):
+        if re.search(r"mov +%rsp,%rbp", body):  # else rbp is a register like any other
+            body = body.replace("(%rbp", "(%rsp")
         lines = body.splitlines()
         counts[name] = (
             sum(bool(MULTIPLICATION.search(line)) for line in lines),
@@ -80,7 +82,7 @@ def traffic(machine, flags, headers):
 def too_high(folder):
     """A copy of the headers whose tiles of 16 lanes have twelve rows everywhere."""
     for path in HEADERS.glob("*.h"):
-        text = re.sub(r"((?:GATHER|OUTER)_MOST_16) = \d+", r"\1 = 12", path.read_text(encoding="utf-8"))
+        text = re.sub(r"((?:GATHER|OUTER)_MOST_16\w*) = \d+", r"\1 = 12", path.read_text(encoding="utf-8"))
         Path(folder, path.name).write_text(text, encoding="utf-8")
     return folder
 

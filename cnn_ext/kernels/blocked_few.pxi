@@ -125,8 +125,8 @@ cdef class GatherFew(Step):
             flags = (self.start if chunk == 0 else FROM_OUT) | (self.finish if chunk == self.chunks - 1 else 0)
             self.kernel(
                 <int>rows, &self.x[0], &self.x_rows[first], self.pixel, <const pynn_term*>&self.terms[begin, 0],
-                end - begin, &self.weights.packed[0] + f * self.weights.out_block, bias, flags,
-                block_at(out, 0, f) + first * out.lanes,
+                end - begin, &self.weights.packed[0] + f * self.weights.out_block, 0, bias, flags,
+                block_at(out, 0, f) + first * out.lanes, 0,
             )
 
 

@@ -13,6 +13,9 @@ cdef extern from "blocks.h" nogil:
     gather_rows gather_8_blocked_16
     gather_rows gather_8_blocked_8
     gather_rows gather_8_image
+    gather_rows gather_8x3_blocked_16
+    gather_rows gather_8x3_blocked_8
+    gather_rows gather_8x3_image
 
 cdef enum:
     GROUP = 48  # images at a time, at most: eight tiles of six, between which what comes next is fetched
@@ -77,7 +80,8 @@ cdef class Gather(Step):
     x : Blocks or Image. weights : how they are packed, and where; nowhere: in the same go, for products in which a
     weight meets one pixel of each image, x or out, or both, having one pixel. bias : out's channels, whole blocks,
     or None. chunks : pieces that the terms are taken in. per_task : output blocks, rows and groups of images of a task; a
-    group is a block of x or of out, whichever is smaller, or a part of it.
+    group is a block of x or of out, whichever is smaller, or a part of it. A task with three blocks of eight channels, all
+    there are, has a tile for them.
     """
     cdef Blocks out, x_blocks
     cdef Image x_image
@@ -85,7 +89,7 @@ cdef class Gather(Step):
     cdef float[::1] bias
     cdef Terms terms
     cdef Py_ssize_t width, c, chunks, group, groups, together
-    cdef Py_ssize_t per_f, per_rows, per_groups, tasks_f, tasks_rows, tasks_groups
+    cdef Py_ssize_t each_f, per_f, per_rows, per_groups, tasks_f, tasks_rows, tasks_groups
     cdef bint pack, one_pixel
     cdef Slices then
     cdef int start, finish
@@ -100,10 +104,11 @@ cdef class Gather(Step):
         self.out, self.weights, self.pack, self.bias = out, weights, not weights.kept, bias
         self.terms, self.chunks = terms, chunks
         self.start, self.finish = 0 if bias is None else FROM_BIAS, WITH_RELU if relu else 0
+        self.each_f = 3 if out.lanes == 8 and out.channel_blocks == 3 and per_task[0] == 3 and weights.kept else 1
         self.group = min(out.at.batch, <Py_ssize_t>GROUP)
         if isinstance(x, Image):
             self.x_image, self.width, self.c = x, (<Image>x).at.w, (<Image>x).at.c
-            self.kernel = gather_16_image if out.lanes == 16 else gather_8_image
+            self.kernel = gather_16_image if out.lanes == 16 else gather_8x3_image if self.each_f == 3 else gather_8_image
             self.group = min(self.group, <Py_ssize_t>BATCH)
         else:
             self.x_blocks, self.width, self.c = x, (<Blocks>x).at.w, 1
@@ -111,6 +116,8 @@ cdef class Gather(Step):
             self.one_pixel = out.at.h * out.at.w == 1 or self.x_blocks.at.h * self.x_blocks.at.w == 1
             if out.lanes == 16:
                 self.kernel = gather_16_blocked_16 if x.lanes == 16 else gather_16_blocked_8
+            elif self.each_f == 3:
+                self.kernel = gather_8x3_blocked_16 if x.lanes == 16 else gather_8x3_blocked_8
             else:
                 self.kernel = gather_8_blocked_16 if x.lanes == 16 else gather_8_blocked_8
         self.groups, self.together = blocks(out.at.n, self.group), GROUP // self.group
@@ -141,7 +148,7 @@ cdef class Gather(Step):
 
         Returns whether that can be; if so, the step must not be called on its own.
         """
-        if self.then is not None or self.one_pixel or self.group != BATCH or not then.joins(self.out):
+        if self.then is not None or self.one_pixel or self.each_f != 1 or self.group != BATCH or not then.joins(self.out):
             return False
         self.then, self.per_f, self.per_groups = then, 1, 1
         return True
@@ -184,7 +191,7 @@ cdef class Gather(Step):
         cdef Py_ssize_t group_last = min(group_first + self.per_groups, self.groups)
         for chunk in range(self.chunks):
             for some in range(blocks(group_last - group_first, self.together)):
-                for f in range(f_first, f_last):
+                for f from f_first <= f < f_last by self.each_f:
                     for group in range(
                         group_first + some * self.together, min(group_first + (some + 1) * self.together, group_last)
                     ):
@@ -220,7 +227,7 @@ cdef class Gather(Step):
                     target = group_of(out, group * self.group, f, &out_pixel)
                     self.kernel(
                         <int>min(self.group, out.n - group * self.group), x + place * pixel, NULL, pixel, &terms[0],
-                        here.last - here.first, packed, bias, flags, target + (p * out.w + q) * out_pixel,
+                        here.last - here.first, packed, 0, bias, flags, target + (p * out.w + q) * out_pixel, 0,
                     )
             here = ahead
 
@@ -244,7 +251,8 @@ cdef class Gather(Step):
                 some = self.chunk_of(chunk, p, q)
                 self.kernel(
                     rows, x + (self.terms.row_first[p] * self.width + self.terms.column_first[q]) * pixel, NULL, pixel,
-                    terms + some.first, some.last - some.first, w, bias, flags, target + (p * out.w + q) * out_pixel,
+                    terms + some.first, some.last - some.first, w, self.weights.out_block, bias, flags,
+                    target + (p * out.w + q) * out_pixel, out_pixel * out.h * out.w,
                 )
 
     cdef Range chunk_of(self, Py_ssize_t chunk, Py_ssize_t p, Py_ssize_t q) noexcept nogil:

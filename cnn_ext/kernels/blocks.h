@@ -4,7 +4,8 @@
  * outer:  out[row, :] (+)= Σ_runs Σ_k x[k, row] · dy[k, :]        (their weight gradients)
  * vector: out[block, :] = start + Σ_k x[k] · w[block, k, :]       (fully-connected forward, of one image)
  *
- * A row of `out`, `w` and `dy` is one channel block: LANES = 16 or 8 floats, whole vectors of the instruction set. As many
+ * A row of `out`, `w` and `dy` is one channel block: LANES = 16 or 8 floats, whole vectors of the instruction set; of three
+ * blocks of 8, gather takes a row each at once, as one alone would load more than it multiplies. As many
  * rows are taken at a time as leave the accumulators, the vectors of w or dy and a broadcast in registers: bounds are
  * compile-time constants, and every loop over them is unrolled. Each element of `out` is one chain of multiply-adds in
  * the order of the terms, however rows are grouped, so that grouping never changes a result.
@@ -34,16 +35,16 @@ enum { FROM_BIAS = 1, FROM_OUT = 2, WITH_RELU = 4 };
 #define PYNN_UNROLL _Pragma("GCC unroll 16")
 #if defined(__AVX512F__)
 #define PYNN_WIDE 64
-enum { GATHER_MOST_16 = 12, GATHER_MOST_8 = 12, OUTER_MOST_16 = 8, OUTER_MOST_8 = 9 };
+enum { GATHER_MOST_16x1 = 12, GATHER_MOST_8x1 = 12, GATHER_MOST_8x3 = 6, OUTER_MOST_16 = 8, OUTER_MOST_8 = 9 };
 #elif defined(__AVX__)
 #define PYNN_WIDE 32
-enum { GATHER_MOST_16 = 6, GATHER_MOST_8 = 12, OUTER_MOST_16 = 6, OUTER_MOST_8 = 9 };
+enum { GATHER_MOST_16x1 = 6, GATHER_MOST_8x1 = 12, GATHER_MOST_8x3 = 4, OUTER_MOST_16 = 6, OUTER_MOST_8 = 9 };
 #elif defined(__aarch64__) /* 32 registers */
 #define PYNN_WIDE 16
-enum { GATHER_MOST_16 = 6, GATHER_MOST_8 = 12, OUTER_MOST_16 = 6, OUTER_MOST_8 = 12 };
+enum { GATHER_MOST_16x1 = 6, GATHER_MOST_8x1 = 12, GATHER_MOST_8x3 = 4, OUTER_MOST_16 = 6, OUTER_MOST_8 = 12 };
 #else /* a product takes a register of its own */
 #define PYNN_WIDE 16
-enum { GATHER_MOST_16 = 3, GATHER_MOST_8 = 5, OUTER_MOST_16 = 3, OUTER_MOST_8 = 6 };
+enum { GATHER_MOST_16x1 = 3, GATHER_MOST_8x1 = 5, GATHER_MOST_8x3 = 2, OUTER_MOST_16 = 3, OUTER_MOST_8 = 6 };
 #endif
 typedef float vec16 __attribute__((vector_size(PYNN_WIDE), aligned(4), may_alias));
 typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), aligned(4), may_alias));
@@ -69,36 +70,48 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
     VEC acc[12][V];                                                                                                  \
     PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] = INIT;
 
-/* ROW: floats between the rows of x; 0: x_rows has their offsets. STEP: floats between the k of a term. */
-#define PYNN_GATHER(VEC, LANES)                                                                                      \
-    PYNN_INLINE void gather_##LANES(const int R, const ptrdiff_t ROW, const ptrdiff_t STEP, const float *x,          \
-                                    const ptrdiff_t *x_rows, ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n,   \
-                                    const float *w, const float *bias, int flags, float *out) {                      \
-        PYNN_START(VEC, LANES,                                                                                       \
-                   flags & FROM_OUT    ? *(const VEC *)(out + i * LANES + j * L)                                     \
+/* ROW: floats between the rows of x; 0: x_rows has their offsets. STEP: floats between the k of a term. BLOCKS of out at a
+ * time, w_block and out_block floats apart. */
+#define PYNN_GATHER(VEC, LANES, BLOCKS)                                                                              \
+    PYNN_INLINE void gather_##LANES##x##BLOCKS(                                                                      \
+        const int R, const ptrdiff_t ROW, const ptrdiff_t STEP, const float *x, const ptrdiff_t *x_rows,             \
+        ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias,  \
+        int flags, float *out, ptrdiff_t out_block) {                                                                \
+        PYNN_START(VEC, LANES * BLOCKS,                                                                              \
+                   flags & FROM_OUT    ? *(const VEC *)(out + i * LANES + PYNN_PLACE(LANES, out_block))              \
                    : flags & FROM_BIAS ? *(const VEC *)(bias + j * L)                                                \
                                        : (VEC){0})                                                                   \
         const float *rows[12];                                                                                       \
         if (ROW == 0) PYNN_UNROLL for (int i = 0; i < R; ++i) rows[i] = x + x_rows[i];                               \
         for (const pynn_term *t = terms; t < terms + n; ++t) {                                                       \
-            const float *b = w + t->w, *a = x + t->x * pixel;                                                        \
+            const float *b[BLOCKS], *a = x + t->x * pixel;                                                           \
             ptrdiff_t at = t->x * pixel, k = t->k;                                                                   \
-            for (; STEP == 1 && k >= 8; k -= 8, b += 8 * LANES, a += 8, at += 8)                                     \
+            PYNN_UNROLL for (int i = 0; i < BLOCKS; ++i) {                                                           \
+                b[i] = w + t->w + i * w_block;                                                                       \
+                if (BLOCKS > 1) PYNN_OPAQUE(b[i]); /* else each step had addresses of its own */                     \
+            }                                                                                                        \
+            for (; STEP == 1 && k >= 8; k -= 8, a += 8, at += 8) {                                                   \
                 PYNN_UNROLL for (int q = 0; q < 8; ++q) PYNN_GATHER_STEP(VEC, LANES, q)                              \
-            for (; (STEP != 1 || ROW == 0) && k > 0; --k, b += LANES, a += STEP, at += STEP)                         \
+                PYNN_UNROLL for (int i = 0; i < BLOCKS; ++i) b[i] += 8 * LANES;                                      \
+            }                                                                                                        \
+            for (; (STEP != 1 || ROW == 0) && k > 0; --k, a += STEP, at += STEP) {                                   \
                 PYNN_GATHER_STEP(VEC, LANES, 0)                                                                      \
+                PYNN_UNROLL for (int i = 0; i < BLOCKS; ++i) b[i] += LANES;                                          \
+            }                                                                                                        \
         }                                                                                                            \
         PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j) {                            \
             if (flags & WITH_RELU) acc[i][j] = PYNN_RELU(VEC, acc[i][j]);                                            \
-            *(VEC *)(out + i * LANES + j * L) = acc[i][j];                                                           \
+            *(VEC *)(out + i * LANES + PYNN_PLACE(LANES, out_block)) = acc[i][j];                                    \
         }                                                                                                            \
     }
+#define PYNN_PLACE(LANES, BLOCK) (j * L / LANES * (BLOCK) + j * L % LANES) /* of vector j */
 #define PYNN_GATHER_STEP(VEC, LANES, Q)                                                                              \
     {                                                                                                                \
         VEC columns[V];                                                                                              \
         if (ROW != 0) PYNN_OPAQUE(a);                                                                                \
         else PYNN_IN_STEPS(at);                                                                                      \
-        PYNN_UNROLL for (int j = 0; j < V; ++j) columns[j] = *(const VEC *)(b + (Q) * LANES + j * L);                \
+        PYNN_UNROLL for (int j = 0; j < V; ++j)                                                                      \
+            columns[j] = *(const VEC *)(b[j * L / LANES] + (Q) * LANES + j * L % LANES);                             \
         PYNN_UNROLL for (int i = 0; i < R; ++i) {                                                                    \
             const float value = ROW != 0 ? a[i * ROW + (Q)] : rows[i][at + (Q)];                                     \
             PYNN_UNROLL for (int j = 0; j < V; ++j) PYNN_ADD(acc[i][j], value * columns[j]);                         \
@@ -129,7 +142,7 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
 
 /* R blocks of out at a time, w_block floats apart in w: eight sums, of which a product need not wait for the last. */
 #define PYNN_VECTOR(VEC, LANES)                                                                                      \
-    PYNN_INLINE void vector_tile_##LANES(const int R, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block, \
+    PYNN_INLINE void vector_tile_##LANES(const int R, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block,\
                                          const float *bias, int flags, float *out) {                                 \
         PYNN_START(VEC, LANES, flags & FROM_BIAS ? *(const VEC *)(bias + i * LANES + j * L) : (VEC){0})              \
         for (ptrdiff_t k = 0; k < n; ++k, w += LANES)                                                                \
@@ -140,30 +153,33 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
             *(VEC *)(out + i * LANES + j * L) = acc[i][j];                                                           \
         }                                                                                                            \
     }
-PYNN_GATHER(vec16, 16)
-PYNN_GATHER(vec8, 8)
+PYNN_GATHER(vec16, 16, 1)
+PYNN_GATHER(vec8, 8, 1)
+PYNN_GATHER(vec8, 8, 3)
 PYNN_VECTOR(vec16, 16)
 PYNN_VECTOR(vec8, 8)
 PYNN_OUTER(vec16, 16)
 PYNN_OUTER(vec8, 8)
 
 /* Any number of rows, in the largest tiles that fit the registers, of nearly equal height. */
-#define PYNN_GATHER_ROWS(NAME, LANES, ROW, STEP)                                                                     \
+#define PYNN_GATHER_ROWS(NAME, LANES, BLOCKS, ROW, STEP)                                                             \
     static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, ptrdiff_t pixel, const pynn_term *terms,     \
-                     ptrdiff_t n, const float *w, const float *bias, int flags, float *out) {                        \
+                     ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias, int flags, float *out,       \
+                     ptrdiff_t out_block) {                                                                          \
         /* Listed rows take a register each for their addresses. */                                                  \
-        enum { MOST = ROW == 0 && GATHER_MOST_##LANES > 6 ? 6 : GATHER_MOST_##LANES };                               \
+        enum { MOST = ROW == 0 && GATHER_MOST_##LANES##x##BLOCKS > 6 ? 6 : GATHER_MOST_##LANES##x##BLOCKS };         \
         for (int tiles = (rows + MOST - 1) / MOST; tiles > 0; --tiles) {                                             \
             const int height = (rows + tiles - 1) / tiles;                                                           \
-            switch (height) { PYNN_HEIGHTS(PYNN_GATHER_CASE, LANES, ROW, STEP) }                                     \
+            switch (height) { PYNN_HEIGHTS(PYNN_GATHER_CASE, LANES, BLOCKS, ROW, STEP) }                             \
             x += height * ROW, out += height * LANES, rows -= height;                                                \
             if (ROW == 0) x_rows += height;                                                                          \
         }                                                                                                            \
     }
-#define PYNN_GATHER_CASE(R, LANES, ROW, STEP)                                                                        \
+#define PYNN_GATHER_CASE(R, LANES, BLOCKS, ROW, STEP)                                                                \
     case R:                                                                                                          \
         if (R <= MOST)                                                                                               \
-            gather_##LANES(R, ROW, STEP, x, x_rows, pixel, terms, n, w, bias, flags, out);                           \
+            gather_##LANES##x##BLOCKS(                                                                               \
+                R, ROW, STEP, x, x_rows, pixel, terms, n, w, w_block, bias, flags, out, out_block);                  \
         break;
 #define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
     static void NAME(int rows, const float *x, const float *dy, const pynn_run *runs, ptrdiff_t n, int flags,        \
@@ -197,19 +213,21 @@ PYNN_OUTER(vec8, 8)
 
 #else /* a compiler without vector extensions */
 
-#define PYNN_GATHER_ROWS(NAME, LANES, ROW, STEP)                                                                     \
+#define PYNN_GATHER_ROWS(NAME, LANES, BLOCKS, ROW, STEP)                                                             \
     static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, ptrdiff_t pixel, const pynn_term *terms,     \
-                     ptrdiff_t n, const float *w, const float *bias, int flags, float *out) {                        \
-        for (int i = 0; i < rows; ++i, out += LANES) {                                                               \
-            float acc[LANES];                                                                                        \
-            for (int j = 0; j < LANES; ++j) acc[j] = flags & FROM_OUT ? out[j] : flags & FROM_BIAS ? bias[j] : 0;    \
-            for (const pynn_term *t = terms; t < terms + n; ++t) {                                                   \
-                const float *a = x + t->x * pixel + (ROW != 0 ? i * ROW : x_rows[i]), *b = w + t->w;                 \
-                for (ptrdiff_t k = 0; k < t->k; ++k)                                                                 \
-                    for (int j = 0; j < LANES; ++j) acc[j] += a[k * STEP] * b[k * LANES + j];                        \
+                     ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias, int flags, float *out,       \
+                     ptrdiff_t out_block) {                                                                          \
+        for (int i = 0; i < rows; ++i)                                                                               \
+            for (int j = 0; j < BLOCKS * LANES; ++j) {                                                               \
+                float *target = out + i * LANES + j / LANES * out_block + j % LANES;                                 \
+                float sum = flags & FROM_OUT ? *target : flags & FROM_BIAS ? bias[j] : 0;                            \
+                for (const pynn_term *t = terms; t < terms + n; ++t) {                                               \
+                    const float *a = x + t->x * pixel + (ROW != 0 ? i * ROW : x_rows[i]);                            \
+                    const float *b = w + t->w + j / LANES * w_block + j % LANES;                                     \
+                    for (ptrdiff_t k = 0; k < t->k; ++k) sum += a[k * STEP] * b[k * LANES];                          \
+                }                                                                                                    \
+                *target = flags & WITH_RELU && sum < 0 ? 0 : sum;                                                    \
             }                                                                                                        \
-            for (int j = 0; j < LANES; ++j) out[j] = flags & WITH_RELU && acc[j] < 0 ? 0 : acc[j];                   \
-        }                                                                                                            \
     }
 #define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
     static void NAME(int rows, const float *x, const float *dy, const pynn_run *runs, ptrdiff_t n, int flags,        \
@@ -237,14 +255,17 @@ PYNN_OUTER(vec8, 8)
 #endif
 
 /* Blocked images have rows (images) of one channel block; images of few channels have twelve images innermost. */
-PYNN_GATHER_ROWS(gather_16_blocked_16, 16, 16, 1)
-PYNN_GATHER_ROWS(gather_16_blocked_8, 16, 8, 1)
-PYNN_GATHER_ROWS(gather_16_listed, 16, 0, 1)
-PYNN_GATHER_ROWS(gather_16_image, 16, 1, 12)
-PYNN_GATHER_ROWS(gather_8_listed, 8, 0, 1)
-PYNN_GATHER_ROWS(gather_8_blocked_16, 8, 16, 1)
-PYNN_GATHER_ROWS(gather_8_blocked_8, 8, 8, 1)
-PYNN_GATHER_ROWS(gather_8_image, 8, 1, 12)
+PYNN_GATHER_ROWS(gather_16_blocked_16, 16, 1, 16, 1)
+PYNN_GATHER_ROWS(gather_16_blocked_8, 16, 1, 8, 1)
+PYNN_GATHER_ROWS(gather_16_listed, 16, 1, 0, 1)
+PYNN_GATHER_ROWS(gather_16_image, 16, 1, 1, 12)
+PYNN_GATHER_ROWS(gather_8_listed, 8, 1, 0, 1)
+PYNN_GATHER_ROWS(gather_8_blocked_16, 8, 1, 16, 1)
+PYNN_GATHER_ROWS(gather_8_blocked_8, 8, 1, 8, 1)
+PYNN_GATHER_ROWS(gather_8_image, 8, 1, 1, 12)
+PYNN_GATHER_ROWS(gather_8x3_blocked_16, 8, 3, 16, 1)
+PYNN_GATHER_ROWS(gather_8x3_blocked_8, 8, 3, 8, 1)
+PYNN_GATHER_ROWS(gather_8x3_image, 8, 3, 1, 12)
 PYNN_OUTER_ROWS(outer_16_blocked_16, 16, 1, 16)
 PYNN_OUTER_ROWS(outer_16_blocked_8, 16, 1, 8)
 PYNN_OUTER_ROWS(outer_16_image, 16, 12, 1)

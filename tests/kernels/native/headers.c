@@ -45,11 +45,11 @@ static int near_sum(double actual, double expected, double size) { return fabs(a
 /* -- gather ------------------------------------------------------------------------------------------------------- */
 
 typedef void gather_rows(int, const float *, const ptrdiff_t *, ptrdiff_t, const pynn_term *, ptrdiff_t, const float *,
-                         const float *, int, float *);
+                         ptrdiff_t, const float *, int, float *, ptrdiff_t);
 enum { MOST_ROWS = 25, TERMS = 3 };
 
-static void test_gather(const char *name, gather_rows *kernel, int width, int row, int step, int any_k, int rows,
-                        int flags, int n) {
+static void test_gather(const char *name, gather_rows *kernel, int width, int blocks, int row, int step, int any_k,
+                        int rows, int flags, int n) {
     const int counts[TERMS] = {any_k ? 11 : 16, any_k ? 1 : 8, any_k ? 5 : 24}, pixel = 12 * width;
     pynn_term terms[TERMS];
     ptrdiff_t offsets[MOST_ROWS], x_end = 0, w_end = 0;
@@ -62,30 +62,32 @@ static void test_gather(const char *name, gather_rows *kernel, int width, int ro
             if (end > x_end) x_end = end;
         }
     }
-    const array x = floats(x_end), w = floats(w_end), bias = floats(width), before = floats(rows * width);
-    const array out = floats(rows * width), single = floats(rows * width);
-    memcpy(out.at, before.at, rows * width * sizeof(float));
-    memcpy(single.at, before.at, rows * width * sizeof(float));
+    const ptrdiff_t w_block = w_end + 3, out_block = rows * width + 5;
+    const ptrdiff_t w_size = w_end ? w_end + (blocks - 1) * w_block : 0, size = (blocks - 1) * out_block + rows * width;
+    const array x = floats(x_end), w = floats(w_size), bias = floats(blocks * width), before = floats(size);
+    const array out = floats(size), single = floats(size);
+    memcpy(out.at, before.at, size * sizeof(float));
+    memcpy(single.at, before.at, size * sizeof(float));
     const float *start = flags & FROM_BIAS ? bias.at : NULL;
-    kernel(rows, x.at, row ? NULL : offsets, pixel, n ? terms : NULL, n, w.at, start, flags, out.at);
+    kernel(rows, x.at, row ? NULL : offsets, pixel, n ? terms : NULL, n, w.at, w_block, start, flags, out.at, out_block);
     for (int i = 0; i < rows; ++i) {
-        kernel(1, row ? x.at + i * row : x.at, row ? NULL : offsets + i, pixel, n ? terms : NULL, n, w.at, start, flags,
-               single.at + i * width);
-        for (int j = 0; j < width; ++j) {
-            double sum = flags & FROM_OUT ? before.at[i * width + j] : flags & FROM_BIAS ? bias.at[j] : 0;
+        kernel(1, row ? x.at + i * row : x.at, row ? NULL : offsets + i, pixel, n ? terms : NULL, n, w.at, w_block, start,
+               flags, single.at + i * width, out_block);
+        for (int j = 0; j < blocks * width; ++j) {
+            const ptrdiff_t place = j / width * out_block + i * width + j % width;
+            double sum = flags & FROM_OUT ? before.at[place] : flags & FROM_BIAS ? bias.at[j] : 0;
             double size = 1;
             for (int t = 0; t < n; ++t)
                 for (int k = 0; k < terms[t].k; ++k) {
                     const double product = (double)x.at[terms[t].x * pixel + offsets[i] + k * step] *
-                                           w.at[terms[t].w + k * width + j];
+                                           w.at[j / width * w_block + terms[t].w + k * width + j % width];
                     sum += product, size += fabs(product);
                 }
             if (flags & WITH_RELU && sum < 0) sum = 0;
-            check(near_sum(out.at[i * width + j], sum, size), name, rows, flags, n);
+            check(near_sum(out.at[place], sum, size), name, rows, flags, n);
         }
     }
-    check(memcmp(out.at, single.at, rows * width * sizeof(float)) == 0, "equal bits however rows are grouped", rows,
-          flags, n);
+    check(memcmp(out.at, single.at, size * sizeof(float)) == 0, "equal bits however rows are grouped", rows, flags, n);
     release(x), release(w), release(bias), release(before), release(out), release(single);
 }
 
@@ -93,30 +95,67 @@ static void test_gathers(void) {
     static const struct {
         const char *name;
         gather_rows *kernel;
-        int width, row, step, any_k;
+        int width, blocks, row, step, any_k;
     } all[] = {
-        {"gather_16_blocked_16", gather_16_blocked_16, 16, 16, 1, 0},
-        {"gather_16_blocked_8", gather_16_blocked_8, 16, 8, 1, 0},
-        {"gather_16_listed", gather_16_listed, 16, 0, 1, 1},
-        {"gather_16_image", gather_16_image, 16, 1, 12, 1},
-        {"gather_8_blocked_16", gather_8_blocked_16, 8, 16, 1, 0},
-        {"gather_8_blocked_8", gather_8_blocked_8, 8, 8, 1, 0},
-        {"gather_8_listed", gather_8_listed, 8, 0, 1, 1},
-        {"gather_8_image", gather_8_image, 8, 1, 12, 1},
+        {"gather_16_blocked_16", gather_16_blocked_16, 16, 1, 16, 1, 0},
+        {"gather_16_blocked_8", gather_16_blocked_8, 16, 1, 8, 1, 0},
+        {"gather_16_listed", gather_16_listed, 16, 1, 0, 1, 1},
+        {"gather_16_image", gather_16_image, 16, 1, 1, 12, 1},
+        {"gather_8_blocked_16", gather_8_blocked_16, 8, 1, 16, 1, 0},
+        {"gather_8_blocked_8", gather_8_blocked_8, 8, 1, 8, 1, 0},
+        {"gather_8_listed", gather_8_listed, 8, 1, 0, 1, 1},
+        {"gather_8_image", gather_8_image, 8, 1, 1, 12, 1},
+        {"gather_8x3_blocked_16", gather_8x3_blocked_16, 8, 3, 16, 1, 0},
+        {"gather_8x3_blocked_8", gather_8x3_blocked_8, 8, 3, 8, 1, 0},
+        {"gather_8x3_image", gather_8x3_image, 8, 3, 1, 12, 1},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
         for (int rows = 1; rows <= MOST_ROWS; ++rows)
             for (int flags = 0; flags < 8; ++flags)
                 for (int n = 0; n <= TERMS; ++n)
-                    test_gather(all[i].name, all[i].kernel, all[i].width, all[i].row, all[i].step, all[i].any_k, rows,
-                                flags, n);
+                    test_gather(all[i].name, all[i].kernel, all[i].width, all[i].blocks, all[i].row, all[i].step,
+                                all[i].any_k, rows, flags, n);
 }
 
 static void test_relu_keeps_nan(void) {
     const float x[16] = {NAN}, bias[16] = {NAN, -1, 2, -INFINITY, INFINITY};
     float out[16];
-    gather_16_blocked_16(1, x, NULL, 0, NULL, 0, x, bias, FROM_BIAS | WITH_RELU, out);
+    gather_16_blocked_16(1, x, NULL, 0, NULL, 0, x, 0, bias, FROM_BIAS | WITH_RELU, out, 0);
     check(isnan(out[0]) && out[1] == 0 && out[2] == 2 && out[3] == 0 && isinf(out[4]), "relu and NaN", 0, 0, 0);
+}
+
+/* -- vector ------------------------------------------------------------------------------------------------------ */
+
+typedef void vector_blocks(int, const float *, ptrdiff_t, const float *, ptrdiff_t, const float *, int, float *);
+
+static void test_vector(vector_blocks *kernel, int width, int blocks, int flags, int n) {
+    const ptrdiff_t w_block = n * width + 3;
+    const array x = floats(n), w = floats((blocks - 1) * w_block + n * width), bias = floats(blocks * width);
+    const array out = floats(blocks * width), single = floats(blocks * width);
+    const float *start = flags & FROM_BIAS ? bias.at : NULL;
+    kernel(blocks, x.at, n, w.at, w_block, start, flags, out.at);
+    for (int i = 0; i < blocks; ++i)
+        kernel(1, x.at, n, w.at + i * w_block, 0, start ? start + i * width : NULL, flags, single.at + i * width);
+    for (int j = 0; j < blocks * width; ++j) {
+        double sum = start ? start[j] : 0, size = 1;
+        for (int k = 0; k < n; ++k) {
+            const double product = (double)x.at[k] * w.at[j / width * w_block + k * width + j % width];
+            sum += product, size += fabs(product);
+        }
+        if (flags & WITH_RELU && sum < 0) sum = 0;
+        check(near_sum(out.at[j], sum, size), "vector", width, blocks, flags);
+    }
+    check(memcmp(out.at, single.at, blocks * width * sizeof(float)) == 0, "equal bits however blocks are grouped", width,
+          blocks, flags);
+    release(x), release(w), release(bias), release(out), release(single);
+}
+
+static void test_vectors(void) {
+    static const int all[] = {0, FROM_BIAS, WITH_RELU, FROM_BIAS | WITH_RELU};
+    for (int blocks = 1; blocks <= 17; ++blocks)
+        for (int flags = 0; flags < 4; ++flags)
+            for (int n = 0; n <= 40; n += 20)
+                test_vector(vector_16, 16, blocks, all[flags], n), test_vector(vector_8, 8, blocks, all[flags], n);
 }
 
 /* -- outer -------------------------------------------------------------------------------------------------------- */
@@ -262,6 +301,7 @@ static void test_functions(void) {
 
 int main(void) {
     test_gathers();
+    test_vectors();
     test_relu_keeps_nan();
     test_outers();
     for (int k = 0; k <= 20; ++k)
