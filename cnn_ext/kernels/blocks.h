@@ -84,20 +84,17 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
         const float *rows[12];                                                                                       \
         if (ROW == 0) PYNN_UNROLL for (int i = 0; i < R; ++i) rows[i] = x + x_rows[i];                               \
         for (const pynn_term *t = terms; t < terms + n; ++t) {                                                       \
-            const float *b[BLOCKS], *a = x + t->x * pixel;                                                           \
+            const float *b = w + t->w, *b1 = b + w_block, *b2 = b1 + w_block, *a = x + t->x * pixel;                 \
             ptrdiff_t at = t->x * pixel, k = t->k;                                                                   \
-            PYNN_UNROLL for (int i = 0; i < BLOCKS; ++i) {                                                           \
-                b[i] = w + t->w + i * w_block;                                                                       \
-                if (BLOCKS > 1) PYNN_OPAQUE(b[i]); /* else each step had addresses of its own */                     \
+            if (BLOCKS > 1) {                                                                                        \
+                PYNN_OPAQUE(b1); /* else each step has addresses of its own */                                       \
+                PYNN_OPAQUE(b2);                                                                                     \
             }                                                                                                        \
-            for (; STEP == 1 && k >= 8; k -= 8, a += 8, at += 8) {                                                   \
+            for (; STEP == 1 && k >= 8; k -= 8, b += 8 * LANES, b1 += 8 * LANES, b2 += 8 * LANES, a += 8, at += 8)   \
                 PYNN_UNROLL for (int q = 0; q < 8; ++q) PYNN_GATHER_STEP(VEC, LANES, q)                              \
-                PYNN_UNROLL for (int i = 0; i < BLOCKS; ++i) b[i] += 8 * LANES;                                      \
-            }                                                                                                        \
-            for (; (STEP != 1 || ROW == 0) && k > 0; --k, a += STEP, at += STEP) {                                   \
+            for (; (STEP != 1 || ROW == 0) && k > 0;                                                                 \
+                 --k, b += LANES, b1 += LANES, b2 += LANES, a += STEP, at += STEP)                                   \
                 PYNN_GATHER_STEP(VEC, LANES, 0)                                                                      \
-                PYNN_UNROLL for (int i = 0; i < BLOCKS; ++i) b[i] += LANES;                                          \
-            }                                                                                                        \
         }                                                                                                            \
         PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j) {                            \
             if (flags & WITH_RELU) acc[i][j] = PYNN_RELU(VEC, acc[i][j]);                                            \
@@ -111,7 +108,7 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
         if (ROW != 0) PYNN_OPAQUE(a);                                                                                \
         else PYNN_IN_STEPS(at);                                                                                      \
         PYNN_UNROLL for (int j = 0; j < V; ++j)                                                                      \
-            columns[j] = *(const VEC *)(b[j * L / LANES] + (Q) * LANES + j * L % LANES);                             \
+            columns[j] = *(const VEC *)((j * L < LANES ? b : j * L < 2 * LANES ? b1 : b2) + (Q) * LANES + j * L % LANES);\
         PYNN_UNROLL for (int i = 0; i < R; ++i) {                                                                    \
             const float value = ROW != 0 ? a[i * ROW + (Q)] : rows[i][at + (Q)];                                     \
             PYNN_UNROLL for (int j = 0; j < V; ++j) PYNN_ADD(acc[i][j], value * columns[j]);                         \
