@@ -2,8 +2,8 @@
 
     python benchmarks/loss.py [--seconds 0.3]
 
-In a loop of its own, the best case of both: within a training step NumPy's many calls cost several times as much, as
-their code has left the caches.
+In a loop of its own, the best case of both: within a training step NumPy's many calls cost several times as much,
+as their code has left the caches.
 """
 
 from __future__ import annotations
