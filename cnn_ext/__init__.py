@@ -21,6 +21,7 @@ from cnn_ext.ops.activations import (
     tanh_forward,
 )
 from cnn_ext.ops.conv import col2im, conv2d_backward, conv2d_forward, im2col
+from cnn_ext.ops.cross_entropy import softmax_cross_entropy
 from cnn_ext.ops.linear import linear_backward, linear_forward
 from cnn_ext.ops.norm import (
     batch_norm_backward,
@@ -74,6 +75,7 @@ __all__ = [
     "sigmoid_forward",
     "silu_backward",
     "silu_forward",
+    "softmax_cross_entropy",
     "supported_isas",
     "tanh_backward",
     "tanh_forward",

@@ -8,6 +8,7 @@ Pair = tuple[int, int]
 
 ACTIVATIONS: dict[str, int]
 gemm_scratch: int
+softmax_piece: int
 
 def linear_forward(
     x: Array, weight: Array, bias: Array | None, out: Array, scratch: Array, n_threads: int
@@ -105,6 +106,9 @@ def activation_forward(function: int, x: Array, out: Array, negative_slope: floa
 def activation_backward(
     function: int, dout: Array, x: Array, dx: Array, negative_slope: float, n_threads: int
 ) -> None: ...
+def softmax_cross_entropy(
+    scores: Array, labels: Array, smoothing: float, dscores: Array, scratch: Array, n_threads: int
+) -> tuple[float, int]: ...
 def sgd_update(param: Array, grad: Array, lr: float, decay: float, n_threads: int) -> None: ...
 def momentum_update(
     param: Array,
@@ -178,6 +182,8 @@ class Terms:
         column_class: Array,
         column_first: Array,
     ) -> None: ...
+
+def stay_on_one_thread() -> None: ...
 
 class Step:
     def __call__(self, n_threads: int, /) -> None: ...

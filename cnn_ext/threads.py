@@ -8,7 +8,7 @@ import math
 import os
 from pathlib import Path
 
-from cnn_ext.isa import openmp_enabled
+from cnn_ext.isa import kernels, openmp_enabled
 
 __all__ = ["available_cpus", "get_num_threads", "set_num_threads", "threads_for"]
 
@@ -76,6 +76,7 @@ def _single_thread_after_fork() -> None:
     # A forked child inherits the OpenMP pool's bookkeeping without its threads and would wait for them for ever.
     global _num_threads, _forked
     _num_threads, _forked = 1, True
+    kernels.stay_on_one_thread()
 
 
 _forked = False

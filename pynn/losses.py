@@ -1,6 +1,7 @@
 """Owns the losses: `loss, dscores = loss_fn(scores, y)`, the mean over the batch and its gradient ∂loss/∂scores.
 
 Scores are float32 or float64; the arithmetic is float64, and the gradient has the dtype and shape of the scores.
+Cross-entropy, the loss of every network of several classes, is a kernel; the others are NumPy.
 Scores that are not finite give a NaN loss and a NaN gradient, whatever the formula would make of them, so that
 training notices at once. Labels that do not fit are refused: ValueError, or TypeError for a wrong dtype.
 """
@@ -8,11 +9,15 @@ training notices at once. Labels that do not fit are refused: ValueError, or Typ
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import wraps
 from numbers import Real
 from typing import ClassVar
 
 import numpy as np
+
+import cnn_ext
 
 __all__ = [
     "CrossEntropyLoss",
@@ -26,21 +31,30 @@ __all__ = [
 ]
 
 
+def _in_float64(evaluate):
+    """`evaluate` of finite float64 scores as one of any: NaN where they are not finite, rounded to their dtype."""
+
+    @wraps(evaluate)
+    def of_any_scores(self, scores, target):
+        if not np.isfinite(scores).all():
+            return float("nan"), np.full(scores.shape, np.nan, scores.dtype)
+        with np.errstate(all="ignore"):  # an overflow shows in the loss: inf, without a warning
+            loss, dscores = evaluate(self, scores.astype(np.float64, copy=False), target)
+            return float(loss), dscores.astype(scores.dtype, order="C", copy=False)
+
+    return of_any_scores
+
+
 @dataclass(frozen=True)
 class Loss(ABC):
-    """The base of all losses: checks, precision, non-finite scores."""
+    """The base of all losses: checks of scores and labels."""
 
     task: ClassVar[str]  # "classification" or "regression"
 
     def __call__(self, scores: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         """(loss, ∂loss/∂scores); the gradient has the shape and dtype of `scores`."""
         scores = self._scores(scores)
-        target = self._target(scores, y)
-        if not np.isfinite(scores).all():
-            return float("nan"), np.full(scores.shape, np.nan, scores.dtype)
-        with np.errstate(all="ignore"):  # an overflow shows in the loss: inf, without a warning
-            loss, dscores = self._evaluate(scores.astype(np.float64, copy=False), target)
-            return float(loss), dscores.astype(scores.dtype, order="C", copy=False)
+        return self._evaluate(scores, self._target(scores, y))
 
     def config(self) -> dict:
         """The constructor's arguments, for JSON: `type(loss)(**config)` is an equal loss."""
@@ -52,7 +66,7 @@ class Loss(ABC):
 
     @abstractmethod
     def _evaluate(self, scores: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-        """The loss and its gradient, from finite float64 scores, which are left as they are."""
+        """The loss and its gradient, in the dtype of `scores`; NaN where these are not finite."""
 
     def _scores(self, scores) -> np.ndarray:
         scores = np.asarray(scores)
@@ -125,6 +139,7 @@ class BinaryLoss(Loss):
             raise ValueError(f"{self._name} y mixes 0 and -1: give 0/1 or -1/+1 labels, not both")
         return np.where(y > 0, 1.0, -1.0)
 
+    @_in_float64
     def _evaluate(self, scores, y):
         losses, slopes = self._margin_loss(y * scores.reshape(-1))
         return losses.mean(), (y * slopes / len(y)).reshape(scores.shape)
@@ -212,6 +227,7 @@ class MultiClassHingeLoss(MultiClassLoss):
             raise ValueError(f"{self._name} margin must be a number above 0, got {self.margin!r}")
         object.__setattr__(self, "margin", float(self.margin))
 
+    @_in_float64
     def _evaluate(self, scores, y):
         rows = np.arange(len(y))
         violations = np.maximum(0, scores - scores[rows, y][:, None] + self.margin)
@@ -237,13 +253,14 @@ class CrossEntropyLoss(MultiClassLoss):
             raise ValueError(f"{self._name} label_smoothing must be from 0 to 1, got {self.label_smoothing!r}")
         object.__setattr__(self, "label_smoothing", float(self.label_smoothing))
 
+    def __call__(self, scores, y):
+        scores = self._scores(scores)
+        with suppress(TypeError, ValueError):  # the kernel looks at int64 labels itself
+            return self._evaluate(scores, y)
+        return self._evaluate(scores, self._target(scores, y))  # others are converted, or refused as labels
+
     def _evaluate(self, scores, y):
-        n, k = scores.shape
-        shifted = scores - scores.max(axis=1, keepdims=True)
-        log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        q = np.full((n, k), self.label_smoothing / k)
-        q[np.arange(n), y] += 1 - self.label_smoothing
-        return -(q * log_p).sum() / n, (np.exp(log_p) - q) / n
+        return cnn_ext.softmax_cross_entropy(scores, y, label_smoothing=self.label_smoothing)
 
 
 # -- regression -----------------------------------------------------------------------------------------------
@@ -265,6 +282,7 @@ class MSELoss(Loss):
             raise ValueError(f"{self._name} y must be finite, got {y[~np.isfinite(y)][0]} among its values")
         return y.astype(np.float64).reshape(scores.shape)
 
+    @_in_float64
     def _evaluate(self, scores, y):
         difference = scores - y
         return (difference**2).mean(), 2 * difference / difference.size
@@ -282,15 +300,18 @@ def class_indices(owner: str, name: str, y, n_classes: int) -> np.ndarray:
     y = _numbers(owner, name, y)
     if y.ndim != 1:
         raise ValueError(f"{owner} expected {name} of shape (N,), one class index a sample, got {y.shape}")
-    wrong = ~((y >= 0) & (y < n_classes))  # so written, NaN is wrong
     if y.dtype.kind == "f":
-        wrong |= y != np.floor(y)
-    if wrong.any():
+        wrong = ~((y >= 0) & (y < n_classes)) | (y != np.floor(y))  # so written, NaN is wrong
+        indices = y
+    else:
+        indices = y.astype(np.int64, copy=False)
+        wrong = indices.view(np.uint64) >= n_classes  # one comparison: there, what is negative is large
+    if np.count_nonzero(wrong):
         i = int(wrong.argmax())
         raise ValueError(
             f"{owner} {name} must be whole numbers from 0 to {n_classes - 1}, got {y[i]} at index {i}"
         )
-    return y.astype(np.int64)
+    return indices.astype(np.int64, copy=False)
 
 
 def _numbers(owner: str, name: str, y) -> np.ndarray:

@@ -82,9 +82,11 @@ class Module:
     dtype: np.dtype | None = None  # None: float32 and float64 are both taken
     registry: dict[str, type[Module]] = {}  # noqa: RUF012 - one registry, shared on purpose
     _cache: tuple | None = None  # what backward needs, from forward(training=True) until backward
+    _defined: dict[str, object] = {}  # noqa: RUF012 - the class's own methods, as `class` defined them
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        cls._defined = {name: value for name, value in vars(cls).items() if callable(value)}
         if cls.__name__.startswith("_"):  # what layers share, no layer itself
             return
         known = Module.registry.setdefault(cls.__name__, cls)

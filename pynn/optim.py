@@ -338,12 +338,18 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
         raise ValueError(f"clip_grad_norm: max_norm must be a number above 0, got {max_norm!r}")
     gradients = [parameter.grad for parameter in parameters]
     with np.errstate(all="ignore"):
-        norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in gradients))
+        norm = math.sqrt(sum(_square_sum(grad) for grad in gradients))
     scale = float(max_norm) / (norm + 1e-6)
     if scale < 1 and math.isfinite(norm):
         for grad in gradients:
             grad *= scale
     return norm
+
+
+def _square_sum(array: np.ndarray) -> float:
+    """Σ a² in float64, in one order always; einsum converts a buffer at a time, where np.square would copy all."""
+    flat = array.reshape(-1)
+    return float(np.einsum("i,i->", flat, flat, dtype=np.float64))
 
 
 def decay_groups(model: Module, weight_decay: float) -> list[dict]:

@@ -93,6 +93,9 @@ class Solver:
             raise TypeError(
                 f"Solver: rng must be a numpy Generator or None, got {rng!r}: np.random.default_rng(seed)"
             )
+        for name, function in (("schedule", schedule), ("transform", transform), ("augment", augment)):
+            if function is not None and not callable(function):
+                raise TypeError(f"Solver: {name} must be a function or None, got {function!r}")
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"Solver: max_grad_norm must be above 0 or None, got {max_grad_norm}")
         if not {id(p) for p in optimizer.parameters} <= {id(p) for p in model.parameters()}:
@@ -177,6 +180,10 @@ class Solver:
         """
         x, y = self._checked_pair("x", x, "y", y)
         if validation_data is not None:
+            if not isinstance(validation_data, tuple | list):
+                raise TypeError(f"fit: validation_data must be (x, y), got {type(validation_data).__name__}")
+            if len(validation_data) != 2:
+                raise ValueError(f"fit: validation_data must be (x, y), got {len(validation_data)} items")
             validation_data = self._checked_pair(
                 "validation x", validation_data[0], "validation y", validation_data[1]
             )
@@ -238,7 +245,7 @@ class Solver:
             lr_factor = 1.0 if self.schedule is None else self.schedule(self.run.step, total_steps)
             loss, scores = self._train_step(x_batch, y_batch, lr_factor)
             loss_sum += loss * len(y_batch)
-            n_correct += int(self.loss.correct(scores, y_batch).sum()) if classifies else 0
+            n_correct += np.count_nonzero(self.loss.correct(scores, y_batch)) if classifies else 0
             n += len(y_batch)
             progress.step()
         for path, parameter in self.model.named_parameters():  # no loss has seen the last update
@@ -305,7 +312,7 @@ class Solver:
         for batch in batch_slices(len(x), EVALUATION_BATCH):
             scores = self._forward(x[batch])
             loss_sum += self.loss(scores, y[batch])[0] * len(scores)
-            n_correct += int(self.loss.correct(scores, y[batch]).sum()) if classifies else 0
+            n_correct += np.count_nonzero(self.loss.correct(scores, y[batch])) if classifies else 0
         return {"loss": loss_sum / len(x)} | ({"accuracy": n_correct / len(x)} if classifies else {})
 
     def _checked_pair(self, x_name: str, x, y_name: str, y) -> tuple[np.ndarray, np.ndarray]:

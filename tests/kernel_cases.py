@@ -82,6 +82,10 @@ CASES = {
     "batch_norm_backward vectors": lambda a: {
         "dout": a(50, 203), "x": a(50, 203), "weight": a(203), "mean": a(203), "var": 1 + a.positive(203)
     },
+    "softmax_cross_entropy": lambda a: {
+        "scores": a(205, 37), "labels": a.indices(37, 205), "label_smoothing": 0.1
+    },
+    "softmax_cross_entropy wide": lambda a: {"scores": a(7, 1500), "labels": a.indices(1500, 7)},
     "sgd_update": lambda a: {
         "param": a(*FLAT), "grad": a(*FLAT), "velocity": None, **RATES, "momentum": 0.0, "nesterov": False
     },
@@ -111,8 +115,9 @@ def op_name(case):
 
 
 def outcome(op, arguments):
-    """The arrays that a call gives: what it returns, or what it wrote in place."""
+    """The arrays that a call gives: what it returns, a loss in its gradient's dtype, or what it wrote in place."""
     result = op(**arguments)
     if result is None:
         return [arguments[name] for name in WRITTEN if arguments.get(name) is not None]
-    return list(result) if isinstance(result, tuple) else [result]
+    parts = list(result) if isinstance(result, tuple) else [result]
+    return [np.array(part, parts[1].dtype) if isinstance(part, float) else part for part in parts]

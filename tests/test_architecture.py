@@ -35,7 +35,16 @@ TIERS = [
     {"pynn.__main__"},
 ]
 TIER = {part: tier for tier, parts in enumerate(TIERS) for part in parts}
-KERNEL_USERS = {"cnn_ext", "pynn", "pynn.cli", "pynn.engine", "pynn.environment", "pynn.layers", "pynn.optim"}
+KERNEL_USERS = {
+    "cnn_ext",
+    "pynn",
+    "pynn.cli",
+    "pynn.engine",
+    "pynn.environment",
+    "pynn.layers",
+    "pynn.losses",
+    "pynn.optim",
+}
 TRAINING_LOOP = {"pynn.batches", "pynn.checkpoint", "pynn.solver"}
 TRAINING_LOOP_NEVER_SEES = {"pynn.data", "pynn.layers", "pynn.models"}
 

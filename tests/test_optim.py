@@ -1,5 +1,7 @@
 """Optimizers: formulas by hand, convergence, groups, state, clipping, and what is refused."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -340,6 +342,18 @@ def test_clip_grad_norm_leaves_gradients_that_are_not_finite(value):
     parameter.grad[...] = [value, 1, 2]
     assert not np.isfinite(clip_grad_norm([parameter], 0.1))
     np.testing.assert_array_equal(parameter.grad, [value, 1, 2])
+
+
+def test_clip_grad_norm_makes_no_copies():
+    parameter = Parameter(np.ones((1000, 1000), np.float32))
+    parameter.grad[...] = 3
+    tracemalloc.start()
+    try:
+        assert clip_grad_norm([parameter], 1.0) == 3000
+        assert tracemalloc.get_traced_memory()[1] < 200_000  # einsum's buffer, where the gradient takes 4 MB
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(parameter.grad, 0.001, rtol=1e-6)
 
 
 @pytest.mark.parametrize("max_norm", [0, -1, np.nan, "1"])

@@ -508,12 +508,18 @@ def test_data_that_do_not_fit_are_refused_before_any_update(role, x, y, error, m
         ({"epochs": True}, "epochs must be a whole number from 1, got True"),
         ({"epochs": 1, "patience": 2}, r"patience=2 needs validation_data=\(x, y\)"),
         ({"epochs": 1, "patience": 0, "validation_data": (X, Y)}, "patience must be a whole number from 1, got 0"),
+        ({"epochs": 1, "validation_data": (X, Y, Y)}, r"fit: validation_data must be \(x, y\), got 3 items"),
         ({"epochs": 1, "monitor": "loss"}, "monitor must be 'val_loss' or 'val_accuracy', got 'loss'"),
     ],
 )
 def test_arguments_of_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
         solver_for(mlp()).fit(X, Y, **arguments)
+
+
+def test_validation_data_that_are_no_pair():
+    with pytest.raises(TypeError, match=r"fit: validation_data must be \(x, y\), got ndarray"):
+        solver_for(mlp()).fit(X, Y, epochs=1, validation_data=X[:2])
 
 
 def test_accuracy_of_a_regression_cannot_be_monitored():
@@ -529,6 +535,9 @@ def test_arguments_of_the_constructor():
         solver_for(model, batch_size=0)
     with pytest.raises(TypeError, match="rng must be a numpy Generator or None, got 3"):
         solver_for(model, rng=3)
+    for name in ("schedule", "transform", "augment"):
+        with pytest.raises(TypeError, match=f"Solver: {name} must be a function or None, got 3"):
+            solver_for(model, **{name: 3})
     with pytest.raises(ValueError, match="max_grad_norm must be above 0 or None, got 0"):
         solver_for(model, max_grad_norm=0)
     with pytest.raises(ValueError, match="the optimizer has parameters that the model lacks"):

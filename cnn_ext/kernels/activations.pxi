@@ -3,6 +3,7 @@
 
 cdef extern from "mathfun.h" nogil:
     float pynn_exp_nonpositive(float x)
+    double pynn_exp_nonpositive_double(double x)
     float pynn_tanhf(float x)
     float pynn_normal_cdff(float x, float e)
 
@@ -33,7 +34,7 @@ cdef inline real_t relu(real_t x) noexcept nogil:
 
 
 cdef inline real_t exp_nonpositive(real_t x) noexcept nogil:
-    return pynn_exp_nonpositive(x) if real_t is float else exp(x)
+    return pynn_exp_nonpositive(x) if real_t is float else pynn_exp_nonpositive_double(x)
 
 
 cdef inline real_t sigmoid(real_t x) noexcept nogil:

@@ -1,7 +1,7 @@
 # The kernels of one instruction set: `_baseline.pyx`, `_avx2.pyx` and `_avx512.pyx` include this file and nothing else.
 # Directives live in setup.py, so that PYNN_DEBUG_KERNELS=1 reaches every loop.
 from cython.parallel cimport prange, threadid
-from libc.math cimport INFINITY, erfc, exp, sqrt, sqrtf, tanh
+from libc.math cimport INFINITY, NAN, erfc, fabs, log, sqrt, sqrtf, tanh
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
@@ -18,6 +18,7 @@ include "pool.pxi"
 include "peak.pxi"
 include "norm.pxi"
 include "updates.pxi"
+include "cross_entropy.pxi"
 include "blocked.pxi"
 include "blocked_gather.pxi"
 include "blocked_few.pxi"

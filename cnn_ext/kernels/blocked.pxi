@@ -102,6 +102,15 @@ cdef class Image:
         memset(x.data, 0, self.size * sizeof(float))
 
 
+cdef bint forked = False
+
+
+def stay_on_one_thread():
+    """For a forked process, which would wait for ever for OpenMP's threads: steps ignore their number of threads."""
+    global forked
+    forked = True
+
+
 cdef class Step:
     """A kernel call with its arrays and sizes bound."""
     cdef bint worth_threads  # whether it takes some 20 µs on one thread: waking another takes 5, and more on a busy machine
@@ -110,7 +119,7 @@ cdef class Step:
         pass
 
     def __call__(self, int n_threads):
-        if not self.worth_threads:
+        if forked or not self.worth_threads:
             n_threads = 1
         with nogil:
             self.run(n_threads)

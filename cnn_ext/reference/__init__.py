@@ -15,6 +15,7 @@ from cnn_ext.reference.activations import (
     tanh_forward,
 )
 from cnn_ext.reference.conv import col2im, conv2d_backward, conv2d_forward, im2col
+from cnn_ext.reference.cross_entropy import softmax_cross_entropy
 from cnn_ext.reference.linear import linear_backward, linear_forward
 from cnn_ext.reference.norm import (
     batch_norm_backward,
@@ -60,6 +61,7 @@ __all__ = [
     "sigmoid_forward",
     "silu_backward",
     "silu_forward",
+    "softmax_cross_entropy",
     "tanh_backward",
     "tanh_forward",
 ]

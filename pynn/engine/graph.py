@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import prod
+from operator import eq, is_
 from typing import Any
 
 from pynn.module import Module
@@ -31,12 +32,11 @@ class Node:
     module: Any = None  # the layer whose parameters, state or methods it uses
     options: dict = field(default_factory=dict)
     users: list[Node] = field(default_factory=list)
+    trainable: bool = field(init=False)  # parameters lie at this node or before it: a gradient has to reach it
 
-    @property
-    def trainable(self) -> bool:
-        """Whether parameters lie at this node or before it, so that a gradient has to reach it."""
+    def __post_init__(self):
         own = self.module is not None and any(True for _ in self.module.named_parameters())
-        return own or any(node.trainable for node in self.inputs)
+        self.trainable = own or any(node.trainable for node in self.inputs)
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -122,27 +122,38 @@ class Graph:
 
 
 def lowers_itself(layer: Module) -> bool:
-    """Whether `lower` was written for this layer's forward and backward, which a subclass may have changed."""
+    """Whether `lower` was written for this layer's forward and backward: a subclass, an instance, or somebody who
+    replaced a method of its class, may have changed them."""
     order = type(layer).__mro__
     owner = {name: next(i for i, base in enumerate(order) if name in vars(base)) for name in _CONTRACT}
-    return owner["lower"] <= min(owner.values()) and not vars(layer).keys() & set(_CONTRACT)
+    if owner["lower"] > min(owner.values()) or vars(layer).keys() & set(_CONTRACT):
+        return False
+    bases = [(name, vars(order[i])) for name, i in owner.items()]
+    return all(own.get("_defined", own).get(name) is own[name] for name, own in bases)
 
 
 class Likeness:
-    """What a plan is built over: the attributes of layers and parameters, and methods changed in an instance.
+    """What a plan is built over: attributes of layers and parameters, and the layers' methods, their own or their
+    classes'.
 
-    It is asked in every step, so where to look is found once.
+    It is asked in every step, so where to look is found once, and looking is left to loops in C.
     """
 
     def __init__(self, model: Module):
-        owners: list[dict] = [vars(module) for _, module in model.named_modules()]
-        owners += [vars(parameter) for parameter in model.parameters()]
+        modules = [module for _, module in model.named_modules()]
+        owners: list[dict] = [vars(owner) for owner in (*modules, *model.parameters())]
         kept = [(own, name, value) for own in owners for name, value in own.items() if name != "_cache"]
-        self._parts = kept + [(own, name, own.get(name)) for own in owners for name in _CONTRACT]
+        kept += [(vars(module), name, vars(module).get(name)) for module in modules for name in _CONTRACT]
+        self._owners, self._names, self._values = zip(*kept, strict=True)
+        classes = {type(module) for module in modules}
+        methods = [(kind, name, getattr(kind, name)) for kind in classes for name in _CONTRACT]
+        self._classes, self._methods, self._functions = zip(*methods, strict=True)
 
     def holds(self) -> bool:
         """Whether the model still has the same ones."""
-        return all(own.get(name) is value for own, name, value in self._parts)
+        values = map(dict.get, self._owners, self._names)
+        functions = map(getattr, self._classes, self._methods)
+        return all(map(is_, values, self._values)) and all(map(eq, functions, self._functions))
 
 
 @contextmanager

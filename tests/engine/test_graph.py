@@ -104,6 +104,17 @@ def test_who_lowers_itself():
         assert not lowers_itself(layer)
 
 
+@pytest.mark.parametrize("method", ["forward", "backward", "lower"])
+def test_a_class_with_another_method_in_place_of_its_own_does_not_lower_itself(method, monkeypatch):
+    layer, named = Conv2d(3, 4, 2), EngineTestNamed(3, 4, 2)
+    before = getattr(Conv2d, method)
+    monkeypatch.setattr(Conv2d, method, lambda *args, **options: before(*args, **options))
+    assert not lowers_itself(layer)
+    assert not lowers_itself(named)
+    monkeypatch.undo()
+    assert lowers_itself(layer)
+
+
 def test_layers_that_do_not_lower_themselves_are_nodes_as_a_whole():
     inner = EngineTestSequence(Conv2d(3, 4, 2), ReLU())
     model = Sequential(EngineTestScale(3), inner, EngineTestConv2d(4, 4, 1), Conv2d(4, 2, 1))
@@ -260,6 +271,31 @@ def test_likeness_holds_until_something_is_replaced():
     for name in ("data", "grad", "buffer", "parameter", "layer", "fewer", "method"):
         assert not change(name), name
     assert change("nothing")
+
+
+@pytest.mark.parametrize("method", ["forward", "backward", "lower"])
+@pytest.mark.parametrize("kind", [BatchNorm2d, BatchNorm2d.__mro__[1], Module, Sequential])
+def test_likeness_sees_methods_that_classes_have_changed(kind, method, monkeypatch):
+    model, _ = network("cnn_bn")
+    likeness = Likeness(model)
+    before = getattr(kind, method)
+    monkeypatch.setattr(kind, method, lambda *args, **options: before(*args, **options))
+    seen = any(getattr(type(module), method) is getattr(kind, method) for _, module in model.named_modules())
+    assert likeness.holds() is not seen
+    monkeypatch.undo()
+    assert likeness.holds()
+
+
+def test_layers_within_layers_are_looked_at_once():
+    """In time that does not double with each level."""
+    layer = ReLU()
+    for _ in range(60):
+        layer = Residual(layer)
+    graph, output = trace(layer, (3,), training=True)
+    assert not output.trainable
+    graph, output = trace(Sequential(Linear(3, 3), layer), (3,), training=True)
+    assert output.trainable
+    assert not graph.input.trainable
 
 
 class EngineTestRefuses(Module):

@@ -144,6 +144,29 @@ pynn.set_num_threads(2)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@needs_openmp
+def test_a_step_that_is_asked_for_threads_in_a_forked_child_does_not_wait_for_them():
+    code = """
+import os
+import numpy as np
+from cnn_ext import blocked
+
+shape = (96, 64, 32, 32)
+x, out = (blocked.Blocks(np.ones(blocked.blocks_size(shape, 16), np.float32), shape, 16) for _ in range(2))
+step = blocked.activation("tanh", x, out)
+step(2)
+pid = os.fork()
+if pid == 0:
+    step(2)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+step(2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=20, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @needs_openmp
 @pytest.mark.parametrize(("own", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
 def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(own, expected):

@@ -296,7 +296,11 @@ static void test_functions(void) {
         if (fabsf(x) < 10)
             check(fabs(pynn_normal_cdff(x, (float)exp(-0.5 * (double)x * (double)x)) - cdf) <= 5e-7 * cdf, "cdf", i, 0, 0);
     }
-    check(isnan(pynn_exp_nonpositive(NAN)) && isnan(pynn_tanhf(NAN)), "NaN", 0, 0, 0);
+    for (int i = 0; i <= 720000; ++i) {
+        const double x = -(double)i * 1e-3, e = exp(x);
+        check(fabs(pynn_exp_nonpositive_double(x) - e) <= (x < -708.3 ? 1e-307 : 5e-16 * e), "exp in double", i, 0, 0);
+    }
+    check(isnan(pynn_exp_nonpositive_double(NAN)) && isnan(pynn_exp_nonpositive(NAN)) && isnan(pynn_tanhf(NAN)), "NaN", 0, 0, 0);
 }
 
 int main(void) {
