@@ -1,4 +1,5 @@
 # The kernels of one instruction set, as cnn_ext/kernels/ defines them: C-contiguous arrays of one real dtype.
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,23 @@ class Gather(Step):
         relu: bool,
         chunks: int,
         per_task: tuple[int, int, int],
+    ) -> None: ...
+    def take(self, then: Slices) -> bool: ...
+
+class TransformWeights(PackWeights): ...
+
+class Winograd(Step):
+    def __init__(
+        self,
+        x: Blocks,
+        weights: TransformWeights,
+        bias: Array | None,
+        out: Blocks,
+        origin: Pair,
+        relu: bool,
+        tiles: int,
+        group: int,
+        scratch: Callable[[int], Array],
     ) -> None: ...
     def take(self, then: Slices) -> bool: ...
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnn_ext import winograd
 from cnn_ext.isa import kernels
 from cnn_ext.threads import threads_for
 
@@ -212,7 +213,11 @@ def convolution(
         keep and isinstance(x, Blocks) and out.shape[0] < BATCH and x.shape[2] * x.shape[3] > 1
     )
     direct = isinstance(x, Image | Pixels)  # the padding is there
-    packing = _packing(weight, out.lanes, c if direct else x.lanes, False, new)
+    tiled = not few and winograd.wins(x, out, kernel, stride, padding, dilation)
+    if tiled:
+        packing = winograd.packing(weight, x, out, False, new)
+    else:
+        packing = _packing(weight, out.lanes, c if direct else x.lanes, False, new)
     packs: list[Step] = [packing]
     if bias is not None and f % out.lanes:
         whole = new(out.channel_blocks * out.lanes)
@@ -220,6 +225,8 @@ def convolution(
         bias = whole
     if few:
         return packs, _few(x, packing, bias, out, c, kernel, stride, padding, dilation, relu, new)
+    if tiled:
+        return packs, [winograd.step(x, packing, bias, out, padding, relu)]
     if direct:
         x_size, padding = [s + 2 * p for s, p in zip(x.shape[2:], padding, strict=True)], (0, 0)
     else:
@@ -280,6 +287,10 @@ def input_gradient(
     """dx of `convolution`, all of it written."""
     _check_pass("input_gradient", dx, weight, dout, stride, padding, dilation)
     f, _, *kernel = weight.shape
+    around = (kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1])
+    if winograd.wins(dout, dx, kernel, stride, around, dilation):
+        packing = winograd.packing(weight, dout, dx, True, new)
+        return [packing, winograd.step(dout, packing, None, dx, around, False)]
     rows, columns = map(_backward_taps, dx.shape[2:], dout.shape[2:], kernel, stride, padding, dilation)
     terms, longest = _block_terms(rows, columns, f, dout.lanes, dout.shape[2:], tuple(kernel), dx.lanes)
     packing = _packing(weight, dx.lanes, dout.lanes, True, new)
@@ -385,7 +396,11 @@ def joined(steps: list[Step]) -> list[Step]:
     kept: list[Step] = []
     for step in steps:
         before = kept[-1] if kept else None
-        if isinstance(before, kernels.Gather) and isinstance(step, kernels.Slices) and before.take(step):
+        if (
+            isinstance(before, kernels.Gather | kernels.Winograd)
+            and isinstance(step, kernels.Slices)
+            and before.take(step)
+        ):
             continue
         if isinstance(step, kernels.Outer) and isinstance(before, kernels.UnitBackward) and step.take(before):
             kept.pop()
