@@ -396,11 +396,7 @@ def joined(steps: list[Step]) -> list[Step]:
     kept: list[Step] = []
     for step in steps:
         before = kept[-1] if kept else None
-        if (
-            isinstance(before, kernels.Gather | kernels.Winograd)
-            and isinstance(step, kernels.Slices)
-            and before.take(step)
-        ):
+        if isinstance(before, kernels.Gather) and isinstance(step, kernels.Slices) and before.take(step):
             continue
         if isinstance(step, kernels.Outer) and isinstance(before, kernels.UnitBackward) and step.take(before):
             kept.pop()

@@ -6,8 +6,8 @@
 # transforms their input, then for a few output blocks at a time multiplies and transforms back, in memory of its thread.
 # Pixels beyond the edges are one matrix of zeros, outputs beyond them go to another.
 #
-# A task's input is read 2.25 times for its overlap, 36 / 16 of it are written and read as often as there are groups of
-# output blocks; for 256 channels that is 4 bytes a cycle, which the third-level cache gives.
+# Tiles overlap, so that their transformed input is 36 / 16 of the input. It need not fit the second-level cache: a product
+# reads some 4 bytes of it a cycle, and of the weights 16 / tiles, which the third-level cache gives.
 
 cdef extern from "winograd.h" nogil:
     enum:
@@ -22,7 +22,6 @@ cdef enum:
     PATCH = 6  # the inputs that they see
     PLACES = 36
     PIXEL = BATCH * 16  # floats of a pixel's matrix, at most
-    BLOCKS_TO_JOIN = 16  # of the batch, which are the tasks then
 
 
 cdef class TransformWeights(PackWeights):
@@ -71,7 +70,6 @@ cdef class Winograd(Step):
     cdef float[::1] bias, memory
     cdef const int[:, ::1] terms
     cdef object scratch
-    cdef Slices then
     cdef Py_ssize_t top, left, tiles_h, tiles_w, slices, group, most_rows, v_place, m_place, per_thread
     cdef bint relu
     cdef gather_rows kernel
@@ -95,7 +93,9 @@ cdef class Winograd(Step):
         else:
             self.kernel = gather_8_blocked_16 if x.lanes == 16 else gather_8_blocked_8
         size = x.lanes * out.lanes
-        self.terms = numpy.array([(b, b * size, x.lanes) for b in range(x.channel_blocks)], numpy.int32)
+        self.terms = numpy.array([
+            (b, b * size, min(x.lanes, -(-(x.at.c - b * x.lanes) // 8) * 8)) for b in range(x.channel_blocks)
+        ], numpy.int32)
         self.tiles_h, self.tiles_w = blocks(out.at.h, TILE), blocks(out.at.w, TILE)
         self.slices = blocks(self.tiles_h * self.tiles_w, tiles)
         self.group = min(group, out.at.channel_blocks)
@@ -110,31 +110,10 @@ cdef class Winograd(Step):
         self.memory = self.scratch(n_threads * self.per_thread)
         super().__call__(n_threads)
 
-    def take(self, Slices then not None):
-        """Takes along a step that reads `out`, as Gather does: the slots of a block of images after its tiles."""
-        if self.then is not None or self.out.at.batch_blocks < BLOCKS_TO_JOIN or not then.joins(self.out):
-            return False
-        self.then = then
-        return True
-
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task
-        if self.then is not None:
-            for task in prange(self.x.at.batch_blocks, schedule="dynamic", num_threads=n_threads):
-                self.block(task, &self.memory[0] + threadid() * self.per_thread)
-            self.then.finish()
-            return
         for task in prange(self.x.at.batch_blocks * self.slices, schedule="dynamic", num_threads=n_threads):
             self.task(task // self.slices, task % self.slices, &self.memory[0] + threadid() * self.per_thread)
-
-    cdef void block(self, Py_ssize_t block, float* memory) noexcept nogil:
-        """A block of images, and then the slots of the step that was taken along."""
-        cdef Py_ssize_t piece, f, per_block = self.then.pieces.per_block
-        for piece in range(self.slices):
-            self.task(block, piece, memory)
-        for f in range(self.out.at.channel_blocks):
-            for piece in range(per_block):
-                self.then.slot((f * self.out.at.batch_blocks + block) * per_block + piece)
 
     cdef void task(self, Py_ssize_t block, Py_ssize_t piece, float* memory) noexcept nogil:
         cdef Layout* x = &self.x.at

@@ -170,34 +170,6 @@ def test_same_bits_on_any_number_of_threads(memory):
         assert all(np.asarray(one.flat).tobytes() == np.asarray(made[0].flat).tobytes() for one in made)
 
 
-@pytest.mark.parametrize("pool", [False, True], ids=["statistics", "pool"])
-@pytest.mark.parametrize(("n", "joins"), [(190, True), (100, False)])
-def test_a_step_that_reads_the_output_is_taken_along(memory, pool, n, joins):
-    """To the same bits, where there are blocks of images enough to be tasks."""
-    x, weights = memory.blocks(draw(n, 32, 12, 9)), memory.weights(blocked.convolution_weights, draw(40, 32, 3, 3))
-    results = []
-    for join in (False, True):
-        out, pooled = memory.blocks_of((n, 40, 12, 9)), memory.blocks_of((n, 40, 6, 4))
-        norm_memory = memory.new(8 * 48)
-        ones = np.ones(40, np.float32)
-        norm = blocked.Norm(norm_memory.reshape(8, 48), ones, ones, ones.copy(), ones.copy(), 1e-5)
-        index = memory.new(pooled.size, np.uint8)
-        window = (2, 2, 2, 2, 0, 0)
-        reader = (
-            blocked.unit(out, pooled, norm=None, relu=True, window=window, index=index, picked=None)
-            if pool
-            else blocked.norm_statistics(out, norm)
-        )
-        steps = [*engine_steps(memory, x, weights, (1, 1), out), reader]
-        assert uses_winograd(steps[:2])
-        steps = blocked.joined(steps) if join else steps
-        assert len(steps) == (2 if join and joins else 3)
-        run(steps, twice=True)
-        made = np.asarray(pooled.flat) if pool else norm_memory[: 4 * 48]
-        results.append((made.tobytes(), np.asarray(out.flat).tobytes()))
-    assert results[0] == results[1]
-
-
 def test_it_is_chosen_where_it_takes_less_time():
     def chosen(n, c, f, size, kernel=3, padding=1, stride=1, dilation=1):
         out_size = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
