@@ -7,7 +7,7 @@
 # Pixels beyond the edges are one matrix of zeros, outputs beyond them go to another.
 #
 # Tiles overlap, so that their transformed input is 36 / 16 of the input. It need not fit the second-level cache: a product
-# reads some 4 bytes of it a cycle, and of the weights 16 / tiles, which the third-level cache gives.
+# reads some 4 bytes of it a cycle, and 5 / tiles of the weights, which the third-level cache gives.
 
 cdef extern from "winograd.h" nogil:
     enum:
@@ -94,7 +94,7 @@ cdef class Winograd(Step):
             self.kernel = gather_8_blocked_16 if x.lanes == 16 else gather_8_blocked_8
         size = x.lanes * out.lanes
         self.terms = numpy.array([
-            (b, b * size, min(x.lanes, -(-(x.at.c - b * x.lanes) // 8) * 8)) for b in range(x.channel_blocks)
+            (b, b * size, min(x.lanes, blocks(x.at.c - b * x.lanes, 8) * 8)) for b in range(x.channel_blocks)
         ], numpy.int32)
         self.tiles_h, self.tiles_w = blocks(out.at.h, TILE), blocks(out.at.w, TILE)
         self.slices = blocks(self.tiles_h * self.tiles_w, tiles)
