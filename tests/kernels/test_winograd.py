@@ -111,6 +111,28 @@ def uses_winograd(steps):
     return [type(step) for step in steps] == [kernels.TransformWeights, kernels.Winograd]
 
 
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (2, 1)], ids=str)
+def test_passes_of_the_engine_equal_their_twins(memory, padding):
+    x, weight, bias = draw(29, 32, 13, 12), draw(40, 32, 3, 3, seed=1), draw(40, seed=2)
+    expected = np.maximum(reference.conv2d_forward(*wide(x, weight, bias), padding=padding), 0)
+    dout = draw(*expected.shape, seed=3)
+    expected_dx, _, _ = reference.conv2d_backward(*wide(dout, x, weight), padding=padding)
+    weights, out = memory.weights(blocked.convolution_weights, weight), memory.blocks_of(dout.shape)
+    options = {"new": memory.new, "padding": padding, **EVERY_PIXEL}
+    packs, steps = blocked.convolution(
+        memory.blocks(x), weights, memory.copy(bias), out, relu=True, keep=True, **options
+    )
+    assert uses_winograd([packs[0], *steps])
+    run(packs)
+    run(steps, twice=True)
+    assert_close(memory.unpack(out), expected, np.float32)
+    dx = memory.blocks_of(x.shape)
+    steps = blocked.input_gradient(memory.blocks(dout), weights, dx, **options)
+    assert uses_winograd(steps)
+    run(steps, twice=True)
+    assert_close(memory.unpack(dx), expected_dx, np.float32)
+
+
 SOME_INPUTS = {
     "normal": lambda x: x,
     "after a relu": lambda x: np.maximum(x, 0),
