@@ -110,7 +110,10 @@ def extension(name, flags=()):
         include_dirs=["cnn_ext/kernels"],
         extra_compile_args=[*compile_args, *flags],
         extra_link_args=link_args,
-        depends=[f"cnn_ext/kernels/{name}.h" for name in ("blocks", "cpu", "lanes", "mathfun", "peak", "tiles")],
+        depends=[
+            f"cnn_ext/kernels/{name}.h"
+            for name in ("blocks", "cpu", "lanes", "mathfun", "peak", "tiles", "winograd")
+        ],
     )
 
 

@@ -1,4 +1,5 @@
 # The kernels of one instruction set, as cnn_ext/kernels/ defines them: C-contiguous arrays of one real dtype.
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -214,6 +215,22 @@ class Gather(Step):
         per_task: tuple[int, int, int],
     ) -> None: ...
     def take(self, then: Slices) -> bool: ...
+
+class TransformWeights(PackWeights): ...
+
+class Winograd(Step):
+    def __init__(
+        self,
+        x: Blocks,
+        weights: TransformWeights,
+        bias: Array | None,
+        out: Blocks,
+        origin: Pair,
+        relu: bool,
+        tiles: int,
+        group: int,
+        scratch: Callable[[int], Array],
+    ) -> None: ...
 
 class Pad(Step):
     def __init__(self, x: Blocks, out: Array, padding: Pair) -> None: ...

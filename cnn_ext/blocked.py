@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnn_ext import winograd
 from cnn_ext.isa import kernels
 from cnn_ext.threads import threads_for
 
@@ -218,9 +219,13 @@ def convolution(
         keep and isinstance(x, Blocks) and out.shape[0] < BATCH and x.shape[2] * x.shape[3] > 1
     )
     direct = isinstance(x, Image | Pixels)  # the padding is there
+    tiled = not few and winograd.wins(x, out, kernel, stride, padding, dilation)
     # Weights are packed as they are used where there are tasks enough without cutting the batch.
     one_pass = not keep and _one_pixel(x, out) and out.channel_blocks >= 16
-    packing = _packing(weight, out.lanes, c if direct else x.lanes, False, None if one_pass else new)
+    if tiled:
+        packing = winograd.packing(weight, x, out, False, new)
+    else:
+        packing = _packing(weight, out.lanes, c if direct else x.lanes, False, None if one_pass else new)
     packs: list[Step] = [packing]
     if bias is not None and f % out.lanes:
         whole = new(out.channel_blocks * out.lanes)
@@ -230,6 +235,8 @@ def convolution(
         return packs, [kernels.GatherOne(x, packing, bias, out, relu)]
     if few:
         return packs, _few(x, packing, bias, out, c, kernel, stride, padding, dilation, relu, new)
+    if tiled:
+        return packs, [winograd.step(x, packing, bias, out, padding, relu)]
     if direct:
         x_size, padding = [s + 2 * p for s, p in zip(x.shape[2:], padding, strict=True)], (0, 0)
     else:
@@ -288,6 +295,10 @@ def input_gradient(
     """dx of `convolution`, all of it written."""
     _check_pass("input_gradient", dx, weight, dout, stride, padding, dilation)
     f, _, *kernel = weight.shape
+    around = (kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1])
+    if winograd.wins(dout, dx, kernel, stride, around, dilation):
+        packing = winograd.packing(weight, dout, dx, True, new)
+        return [packing, winograd.step(dout, packing, None, dx, around, False)]
     rows, columns = map(_backward_taps, dx.shape[2:], dout.shape[2:], kernel, stride, padding, dilation)
     terms, longest = _block_terms(rows, columns, f, dout.lanes, dout.shape[2:], tuple(kernel), dx.lanes)
     one_pass = _one_pixel(dout, dx)

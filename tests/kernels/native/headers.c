@@ -13,6 +13,7 @@
 #include "peak.h"
 #endif
 #include "tiles.h"
+#include "winograd.h"
 
 static int failures;
 static void check(int holds, const char *what, int a, int b, int c) {
@@ -285,6 +286,34 @@ static void test_lanes(void) {
     fetch(&one);
 }
 
+/* -- Winograd's transforms ------------------------------------------------------------------------------------------ */
+
+static void test_winograd(int n, int gap, int relu) {
+    const int stride = n + gap, period = 8;
+    array d[36], y[16], v = floats(35 * stride + n), u = floats(35 * stride + n), g = floats(8 * stride + n);
+    array bias = floats(period);
+    const float *inputs[36];
+    float *outputs[16];
+    for (int i = 0; i < 36; ++i) d[i] = floats(n), inputs[i] = d[i].at;
+    for (int i = 0; i < 16; ++i) y[i] = floats(n), outputs[i] = y[i].at;
+    winograd_input(inputs, n, v.at, stride);
+    winograd_weight(g.at, stride, n, u.at, stride);
+    for (int place = 0; place < 36; ++place)
+        for (int at = 0; at < n; ++at) v.at[place * stride + at] *= u.at[place * stride + at];
+    winograd_output(v.at, stride, n, bias.at, period, relu, outputs);
+    for (int i = 0; i < 16; ++i)
+        for (int at = 0; at < n; ++at) {
+            double expected = bias.at[at % period];
+            for (int k = 0; k < 9; ++k)
+                expected += (double)d[(i / 4 + k / 3) * 6 + i % 4 + k % 3].at[at] * g.at[k * stride + at];
+            if (relu && expected < 0) expected = 0;
+            check(near_sum(y[i].at[at], expected, 10), "winograd", n, i, at);
+        }
+    for (int i = 0; i < 36; ++i) release(d[i]);
+    for (int i = 0; i < 16; ++i) release(y[i]);
+    release(v), release(u), release(g), release(bias);
+}
+
 /* -- functions ---------------------------------------------------------------------------------------------------- */
 
 static void test_functions(void) {
@@ -312,6 +341,7 @@ int main(void) {
         for (int accumulate = 0; accumulate <= 1; ++accumulate) test_tile_f32(k, accumulate), test_tile_f64(k, accumulate);
     for (int row = 8; row <= 17; ++row) test_transpose(row, 25 - row);
     test_lanes();
+    for (int relu = 0; relu <= 1; ++relu) test_winograd(8, 0, relu), test_winograd(12 * 8, 5, relu), test_winograd(16, 16, relu);
     test_functions();
 #ifndef WITHOUT_PEAK
     check(isfinite(multiply_adds(1000)), "multiply_adds", 0, 0, 0);

@@ -1,0 +1,270 @@
+"""Winograd's convolution: against the twins in float64, its error beside the direct kernels', and its choice."""
+
+import numpy as np
+import pytest
+from blocked_memory import Memory, run
+from kernel_cases import assert_close
+
+import cnn_ext
+from cnn_ext import blocked, reference, winograd
+from cnn_ext.isa import kernels
+
+EVERY_PIXEL = {"stride": (1, 1), "dilation": (1, 1)}
+
+
+@pytest.fixture
+def memory():
+    memory = Memory()
+    yield memory
+    memory.check()
+
+
+@pytest.fixture
+def direct(monkeypatch):
+    """A call after which the direct kernels are used everywhere."""
+    return lambda: monkeypatch.setattr(winograd, "wins", lambda *_, **__: False)
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(np.float32)
+
+
+def wide(*arrays):
+    return [a.astype(np.float64) for a in arrays]
+
+
+def by_winograd(memory, x, weight, bias, padding, out, *, relu=False, transposed=False, tiles=4, group=4):
+    """The steps, in memory that shows what is read before it is written."""
+    packing = winograd.packing(weight, x, out, transposed, memory.new)
+    origin = (-padding[0], -padding[1])
+    return [packing, kernels.Winograd(x, packing, bias, out, origin, relu, tiles, group, memory.new)]
+
+
+# (N, C, H, W), F, padding, tiles and output blocks at a time
+GEOMETRIES = {
+    "one tile": ((12, 16, 6, 6), 16, (0, 0), 4, 4),
+    "one output": ((1, 8, 3, 3), 8, (0, 0), 1, 1),
+    "one pixel": ((12, 8, 1, 1), 16, (1, 1), 1, 1),
+    "same": ((13, 16, 8, 8), 16, (1, 1), 2, 1),
+    "same, 7×7": ((12, 16, 7, 7), 16, (1, 1), 4, 1),
+    "3×3": ((24, 24, 3, 3), 40, (1, 1), 1, 2),
+    "wider padding": ((5, 16, 4, 6), 16, (2, 2), 3, 4),
+    "padding by rows, beyond the kernel": ((13, 8, 5, 2), 24, (3, 1), 4, 4),
+    "uneven": ((25, 17, 9, 11), 33, (1, 0), 4, 2),
+    "few channels": ((13, 3, 10, 9), 5, (1, 1), 4, 4),
+    "8 to 16": ((12, 8, 6, 5), 16, (0, 1), 4, 4),
+    "16 to 8": ((11, 16, 13, 4), 24, (1, 2), 16, 3),
+    "many blocks": ((26, 40, 5, 5), 70, (1, 1), 4, 4),
+}
+
+
+@pytest.fixture(params=GEOMETRIES.values(), ids=GEOMETRIES)
+def geometry(request):
+    return request.param
+
+
+def test_convolution_equals_its_twin(memory, geometry):
+    shape, filters, padding, tiles, group = geometry
+    x, weight, bias = draw(*shape), draw(filters, shape[1], 3, 3, seed=1), draw(filters, seed=2)
+    at, weights = memory.blocks(x), memory.weights(blocked.convolution_weights, weight)
+    expected = reference.conv2d_forward(*wide(x, weight), padding=padding)
+    out = memory.blocks_of(expected.shape)
+    whole = memory.new(out.channel_blocks * out.lanes)
+    whole[:filters], whole[filters:] = bias, 0
+    for with_bias, relu in ((False, False), (True, False), (False, True), (True, True)):
+        steps = by_winograd(
+            memory, at, weights, whole if with_bias else None, padding, out, relu=relu, tiles=tiles, group=group
+        )
+        run(steps, twice=True)
+        full = expected + with_bias * bias.astype(np.float64)[:, None, None]
+        assert_close(memory.unpack(out), np.maximum(full, 0) if relu else full, np.float32)
+        assert np.isfinite(out.flat).all()  # those past F too, which zero weights meet
+
+
+def test_input_gradient_equals_its_twin(memory, geometry):
+    shape, filters, padding, tiles, group = geometry
+    x, weight = draw(*shape), draw(filters, shape[1], 3, 3, seed=1)
+    dout = draw(*reference.conv2d_forward(x, weight, padding=padding).shape, seed=3)
+    expected, _, _ = reference.conv2d_backward(*wide(dout, x, weight), padding=padding)
+    dy, dx, weights = (
+        memory.blocks(dout),
+        memory.blocks_of(shape),
+        memory.weights(blocked.convolution_weights, weight),
+    )
+    around = (2 - padding[0], 2 - padding[1])
+    steps = by_winograd(memory, dy, weights, None, around, dx, transposed=True, tiles=tiles, group=group)
+    run(steps, twice=True)
+    assert_close(memory.unpack(dx), expected, np.float32)
+    assert np.isfinite(dx.flat).all()
+
+
+# -- as the engine calls it -----------------------------------------------------------------------------------
+
+
+def engine_steps(memory, x, weight, padding, out):
+    options = {"padding": padding, **EVERY_PIXEL}
+    packs, steps = blocked.convolution(x, weight, None, out, relu=False, new=memory.new, **options)
+    return [*packs, *steps]
+
+
+def uses_winograd(steps):
+    return [type(step) for step in steps] == [kernels.TransformWeights, kernels.Winograd]
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (2, 1)], ids=str)
+def test_passes_of_the_engine_equal_their_twins(memory, padding):
+    x, weight, bias = draw(29, 32, 13, 12), draw(40, 32, 3, 3, seed=1), draw(40, seed=2)
+    expected = np.maximum(reference.conv2d_forward(*wide(x, weight, bias), padding=padding), 0)
+    dout = draw(*expected.shape, seed=3)
+    expected_dx, _, _ = reference.conv2d_backward(*wide(dout, x, weight), padding=padding)
+    weights, out = memory.weights(blocked.convolution_weights, weight), memory.blocks_of(dout.shape)
+    options = {"new": memory.new, "padding": padding, **EVERY_PIXEL}
+    packs, steps = blocked.convolution(
+        memory.blocks(x), weights, memory.copy(bias), out, relu=True, keep=True, **options
+    )
+    assert uses_winograd([packs[0], *steps])
+    run(packs)
+    run(steps, twice=True)
+    assert_close(memory.unpack(out), expected, np.float32)
+    dx = memory.blocks_of(x.shape)
+    steps = blocked.input_gradient(memory.blocks(dout), weights, dx, **options)
+    assert uses_winograd(steps)
+    run(steps, twice=True)
+    assert_close(memory.unpack(dx), expected_dx, np.float32)
+
+
+SOME_INPUTS = {
+    "normal": lambda x: x,
+    "after a relu": lambda x: np.maximum(x, 0),
+    "far from zero": lambda x: x + 10,
+    "of unequal channels": lambda x: x * np.geomspace(1e-3, 1e3, x.shape[1], dtype=np.float32)[:, None, None],
+}
+
+
+def largest_of_tiles(values):
+    """(N, F, H, W), each value that of the largest in its 4 × 4 tile."""
+    n, f, h, w = values.shape
+    tiles = np.zeros((n, f, -(-h // 4), 4, -(-w // 4), 4))
+    tiles.reshape(n, f, tiles.shape[2] * 4, -1)[:, :, :h, :w] = values
+    return tiles.max((3, 5)).repeat(4, 2).repeat(4, 3)[:, :, :h, :w]
+
+
+@pytest.mark.parametrize("kind", SOME_INPUTS)
+@pytest.mark.parametrize("channels", [16, 64, 256, 1024])
+def test_errors_are_bounded(memory, direct, channels, kind):
+    """By 2e-6 of a tile's largest Σ |x| · |weight|, 1e-5 of the largest output and four direct kernels' errors."""
+    x = SOME_INPUTS[kind](draw(24, channels, 9, 16))
+    weight = draw(48, channels, 3, 3, seed=1)
+    exact = reference.conv2d_forward(*wide(x, weight), padding=1)
+    size = reference.conv2d_forward(*wide(abs(x), abs(weight)), padding=1)
+    at, weights = memory.blocks(x), memory.weights(blocked.convolution_weights, weight)
+
+    def error(chosen):
+        out = memory.blocks_of(exact.shape)
+        steps = engine_steps(memory, at, weights, (1, 1), out)
+        assert uses_winograd(steps) is chosen
+        run(steps)
+        return abs(memory.unpack(out) - exact)
+
+    of_winograd = error(True)
+    direct()
+    of_direct = error(False)
+    assert (of_winograd / largest_of_tiles(size)).max() <= 2e-6
+    assert of_winograd.max() <= 1e-5 * abs(exact).max()
+    assert of_winograd.max() <= 4 * of_direct.max()
+
+
+@pytest.mark.skipif(not cnn_ext.openmp_enabled(), reason="this build has no OpenMP")
+def test_same_bits_on_any_number_of_threads(memory):
+    x, weights = (
+        memory.blocks(draw(29, 40, 14, 13)),
+        memory.weights(blocked.convolution_weights, draw(48, 40, 3, 3)),
+    )
+    outs = [memory.blocks_of((29, 48, 14, 13)) for _ in range(3)]
+    dxs = [memory.blocks_of(x.shape) for _ in outs]
+    for n_threads, out, dx in zip((1, 2, 3), outs, dxs, strict=True):
+        forward = engine_steps(memory, x, weights, (1, 1), out)
+        back = blocked.input_gradient(outs[0], weights, dx, new=memory.new, padding=(1, 1), **EVERY_PIXEL)
+        assert uses_winograd(forward)
+        assert uses_winograd(back)
+        run([*forward, *back], n_threads)
+    for made in (outs, dxs):
+        assert all(np.asarray(one.flat).tobytes() == np.asarray(made[0].flat).tobytes() for one in made)
+
+
+def test_it_is_chosen_where_it_takes_less_time():
+    def chosen(n, c, f, size, kernel=3, padding=1, stride=1, dilation=1):
+        out_size = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        shapes = (n, c, size, size), (n, f, out_size, out_size)
+        x, out = (blocked.Blocks(np.zeros(blocked.blocks_size(s, 8), np.float32), s, 8) for s in shapes)
+        pairs = [(k, k) for k in (kernel, stride, padding, dilation)]
+        return winograd.wins(x, out, *pairs)
+
+    for shape in ((24, 64, 31), (64, 64, 15), (64, 256, 15), (256, 256, 7)):
+        assert chosen(256, *shape)
+        assert chosen(256, *shape, padding=0)
+        assert not chosen(256, *shape, kernel=5)
+        assert not chosen(256, *shape, stride=2)
+        assert not chosen(256, *shape, padding=2, dilation=2)
+    assert not chosen(256, 256, 256, 3)  # most of a tile is beyond the edge
+    assert not chosen(100, 64, 64, 2)
+    assert not chosen(100, 1025, 64, 15)  # errors
+    assert not chosen(256, 8, 8, 32)  # transforms take as long as products
+    assert not chosen(12, 64, 64, 7)  # fewer tiles than threads, perhaps
+    assert chosen(100, 64, 64, 4)
+
+
+def test_nan_stays_in_the_tiles_that_see_it(memory):
+    x, weight = draw(13, 16, 12, 12), draw(16, 16, 3, 3, seed=1)
+    x[4, 1, 5, 5] = x[12, 2, 11, 0] = np.nan
+    out = memory.blocks_of(x.shape)
+    run(
+        by_winograd(
+            memory, memory.blocks(x), memory.weights(blocked.convolution_weights, weight), None, (1, 1), out
+        )
+    )
+    expected = np.zeros(x.shape, bool)
+    expected[4, :, 4:8, 4:8] = expected[12, :, 8:, :4] = True
+    np.testing.assert_array_equal(np.isnan(memory.unpack(out)), expected)
+
+
+def floats(count):
+    return np.zeros(count, np.float32)
+
+
+def of(*shape, lanes=8, batch=12):
+    return blocked.Blocks(floats(4096), shape, lanes, batch)
+
+
+def packing(f=8, c=8, kernel=3, packed=64 * 36, out_lanes=8, in_lanes=8):
+    weight = blocked.convolution_weights(np.zeros((f, c, kernel, kernel), np.float32))
+    return kernels.TransformWeights(weight, floats(packed), out_lanes, in_lanes, False)
+
+
+def step(x=None, packed=None, out=None, bias=None, origin=(0, 0), tiles=1, group=1):
+    x, packed, out = x or of(2, 8, 4, 4), packed or packing(), out or of(2, 8, 4, 4)
+    return kernels.Winograd(x, packed, bias, out, origin, False, tiles, group, floats)
+
+
+REFUSALS = {
+    "weights that do not fit": lambda: packing(packed=64 * 36 - 1),
+    "5×5": lambda: packing(kernel=5, packed=9999),
+    "input blocks of 4": lambda: packing(in_lanes=4),
+    "other images": lambda: step(x=of(3, 8, 4, 4)),
+    "other blocks of images": lambda: step(x=of(2, 8, 4, 4, batch=2)),
+    "other blocks of outputs": lambda: step(out=of(2, 8, 4, 4, batch=2)),
+    "other channels": lambda: step(x=of(2, 7, 4, 4)),
+    "other filters": lambda: step(out=of(2, 9, 4, 4)),
+    "lanes of x": lambda: step(x=of(2, 8, 4, 4, lanes=16)),
+    "lanes of out": lambda: step(out=of(2, 8, 4, 4, lanes=16)),
+    "short bias": lambda: step(bias=floats(7)),
+    "no tiles": lambda: step(tiles=0),
+    "no group": lambda: step(group=0),
+}
+
+
+@pytest.mark.parametrize("call", REFUSALS.values(), ids=REFUSALS)
+def test_wrong_arrays_are_refused(call):
+    run([step(bias=floats(8), origin=(-9, 9))])
+    with pytest.raises(ValueError, match=r"(Winograd|TransformWeights|PackWeights): "):
+        call()
