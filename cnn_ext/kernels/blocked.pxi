@@ -113,7 +113,7 @@ def stay_on_one_thread():
 
 cdef class Step:
     """A kernel call with its arrays and sizes bound."""
-    cdef bint worth_threads  # whether it takes some 20 µs on one thread: waking another takes 5, and more on a busy machine
+    cdef bint worth_threads  # whether it takes some 40 µs on one thread: waking another can take as long (cnn_ext/isa.py)
 
     cdef void run(self, int n_threads) noexcept nogil:
         pass

@@ -146,9 +146,12 @@ cdef class Gather(Step):
     def take(self, Slices then not None):
         """Takes along a step that reads `out`: each of its slots is worked on after its rows of the product.
 
-        Returns whether that can be; if so, the step must not be called on its own.
+        Returns whether that can be; if so, the step must not be called on its own. A slot has one output block, so that x
+        is read once for each: with many of them that costs more than it saves.
         """
         if self.then is not None or self.one_pixel or self.each_f != 1 or self.group != BATCH or not then.joins(self.out):
+            return False
+        if self.out.at.channel_blocks > 4:
             return False
         self.then, self.per_f, self.per_groups = then, 1, 1
         return True

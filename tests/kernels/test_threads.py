@@ -168,7 +168,7 @@ step(2)
 
 
 @needs_openmp
-@pytest.mark.parametrize(("own", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
+@pytest.mark.parametrize(("own", "expected"), [({}, "3000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
 def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(own, expected):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     code = "import os; before = dict(os.environ); import cnn_ext; assert dict(os.environ) == before"
