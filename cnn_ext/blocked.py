@@ -423,7 +423,7 @@ def pack(x: np.ndarray, out) -> None:
         Image: kernels.pack_image,
         Pixels: kernels.pack_pixels,
     }
-    packs[type(out)](x, out, threads_for(x.size))
+    packs[type(out)](x, out, threads_for(2 * x.size))  # in strides
 
 
 def unpack(x: Blocks, out: np.ndarray) -> None:

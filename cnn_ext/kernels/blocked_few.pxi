@@ -155,7 +155,7 @@ cdef class GatherOne(Step):
             raise ValueError("GatherOne: the packed weights do not fill out's blocks")
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("GatherOne: the bias does not fill out's blocks")
-        self.worth_threads = out.size * x.size > 1_000_000  # the weights, which come from memory
+        self.worth_threads = out.size * x.size > 600_000  # weights, which come from memory
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task

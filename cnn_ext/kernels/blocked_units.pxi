@@ -316,7 +316,13 @@ cdef class Unit(Slices):
                 mean = (<lanes*>&self.norm.mean[cb * each + v])[0]
                 scale = (<lanes*>&self.norm.scale[cb * each + v])[0]
                 shift = (<lanes*>&self.norm.shift[cb * each + v])[0]
-            if i1 - i0 == 2 and j1 - j0 == 2:  # by far the most frequent: constant counts
+            # Two by two is by far the most frequent: constant counts.
+            if self.norm is None and index == NULL and picked == NULL:
+                if i1 - i0 == 2 and j1 - j0 == 2:
+                    maximum(x + v, row, pixel, 2, 2, n, each, relu, out + v)
+                else:
+                    maximum(x + v, row, pixel, i1 - i0, j1 - j0, n, each, relu, out + v)
+            elif i1 - i0 == 2 and j1 - j0 == 2:
                 pool(x + v, row, pixel, 2, 2, n, each, mean, scale, shift, relu, out + v, index, picked)
             else:
                 pool(x + v, row, pixel, i1 - i0, j1 - j0, n, each, mean, scale, shift, relu, out + v, index, picked)
@@ -352,6 +358,23 @@ cdef inline void pool(
         if picked != NULL:
             # x itself: scale may be zero, so that it cannot be had from the output.
             (<lanes*>(picked + k))[0] = picked_there
+        (<lanes*>(out + k))[0] = lanes_relu(best) if relu else best
+
+
+cdef inline void maximum(
+    const float* x, Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, int n, Py_ssize_t each,
+    bint relu, float* out,
+) noexcept nogil:
+    """`pool` without a norm, of which nothing need be known but the maximum."""
+    cdef lanes value, best
+    cdef Py_ssize_t k, i, j
+    for k from 0 <= k < n * each by each:
+        best = (<const lanes*>(x + k))[0]
+        for i in range(height):
+            for j in range(width):
+                if i + j > 0:
+                    value = (<const lanes*>(x + k + i * row + j * pixel))[0]
+                    lanes_put(lanes_beat(value, best), value, &best)
         (<lanes*>(out + k))[0] = lanes_relu(best) if relu else best
 
 
