@@ -251,9 +251,7 @@ class GatherFew(Step):
     ) -> None: ...
 
 class GatherOne(Step):
-    def __init__(
-        self, x: Blocks, weights: PackWeights, bias: Array | None, out: Blocks, relu: bool
-    ) -> None: ...
+    def __init__(self, x: Blocks, weights: PackWeights, bias: Array | None, out: Blocks, relu: bool) -> None: ...
 
 class Outer(Step):
     def __init__(

@@ -34,9 +34,9 @@ def _brief_waits() -> Iterator[None]:
     """GNU's OpenMP library reads, when it is loaded, how long a waiting thread spins before it sleeps.
 
     Its default is several milliseconds. On a busy machine the spinning keeps the CPU from the very thread that is
-    waited for, and a step takes several times as long. Waking a thread takes 5 µs, in a virtual machine some 40; so
-    threads spin for about 60 µs, which also bridges the steps of a plan that one thread does alone. A user's own
-    setting stands.
+    waited for, and a step takes several times as long. Waking a thread takes 5 µs, in a virtual machine some 40;
+    so threads spin for about 60 µs, which also bridges the steps of a plan that one thread does alone. A user's
+    own setting stands.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         yield

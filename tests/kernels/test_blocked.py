@@ -238,6 +238,8 @@ LINEAR = {
     "few vectors": ((5, 3, 1, 1), 1),
     "whole blocks": ((12, 32, 1, 1), 32),
     "one image": ((1, 5, 2, 3), 24),
+    "one image, many outputs": ((1, 40, 3, 2), 300),
+    "one vector": ((1, 24, 1, 1), 90),
     "images, uneven": ((25, 17, 3, 2), 33),
     "images, whole blocks": ((100, 16, 2, 2), 16),
     "many outputs": ((13, 24, 1, 1), 300),
@@ -264,6 +266,10 @@ def test_linear_is_a_convolution_with_one_output_pixel(memory, case, joined):
     run(both(steps), twice=True)
     expected = reference.linear_forward(*wide(rows, weight, bias))
     assert_close(memory.unpack(out)[:, :, 0, 0], expected, np.float32)
+    kept = memory.blocks_of((shape[0], features, 1, 1), batch=batch)
+    options = {"relu": False, "new": memory.new, "keep": True}
+    run(both(blocked.convolution(at, weights, memory.copy(bias), kept, **options, **WINDOW)), twice=True)
+    np.testing.assert_array_equal(memory.unpack(kept), memory.unpack(out))
     run(blocked.input_gradient(dy, weights, dx, new=memory.new, **WINDOW), twice=True)
     grad = memory.new(weight.size).reshape(weight.shape)
     steps = [blocked.weight_gradient(at, dy, blocked.linear_weights(grad, shape[1:]), new=memory.new, **WINDOW)]
@@ -646,7 +652,8 @@ def places(terms=((0, 0, 0),), first=(0, 1), rows=(0,), row_first=(0,), columns=
 
 
 def packing(size=64, filters=8, channels=8, lanes=8, in_lanes=8):
-    return kernels.PackWeights(weights(filters, channels, 1, 1), floats(size), lanes, in_lanes, False)
+    memory = None if size is None else floats(size)  # None: for products that pack what they use
+    return kernels.PackWeights(weights(filters, channels, 1, 1), memory, lanes, in_lanes, False)
 
 
 def gather(terms, x=None, *, bias=None, packed=None, chunks=1, per_task=(1, 1, 1)):
@@ -663,6 +670,10 @@ def gather_few(
     return kernels.GatherFew(floats(x), pixel, rows, packed, bias, of(*out), table, False, chunks, per)
 
 
+def gather_one(*, x=(1, 8, 1, 1), packed=None, out=(1, 8, 1, 1), bias=None):
+    return kernels.GatherOne(of(*x), packed or packing(), bias, of(*out), False)
+
+
 def outer(x=None, *, window=((1, 1), (0, 0), (1, 1)), slots=1, memory=9999, dy=(1, 8, 2, 2), grad=(8, 8, 3, 3)):
     x = of(1, 8, 4, 4) if x is None else x
     memory = None if memory is None else floats(memory)
@@ -670,6 +681,7 @@ def outer(x=None, *, window=((1, 1), (0, 0), (1, 1)), slots=1, memory=9999, dy=(
 
 
 UINT8 = np.zeros(9999, np.uint8)
+EACH = places(((0, 0, 8),), rows=(0, 0), row_first=(0, 1), columns=(0, 0), column_first=(0, 1))
 PAIRS = (2, 2, 2, 2, 0, 0)
 REFUSALS = {
     "Blocks": [
@@ -772,6 +784,20 @@ REFUSALS = {
         lambda: gather(places(), packed=packing(128, lanes=16)),
         lambda: gather(places(), packed=packing(0, 0)),
         lambda: gather(places(), bias=floats(7)),
+        lambda: gather(places(terms=((0, 0, 8),) * 129, first=(0, 129)), packed=packing(None)),
+        lambda: gather(places(), packed=packing(None), per_task=(1, 1, 0)),
+        lambda: kernels.Gather(of(1, 8, 2, 2), packing(None), None, of(1, 8, 2, 2), EACH, False, 1, (1, 1, 1)),
+    ],
+    "GatherOne": [
+        lambda: gather_one(x=(2, 8, 1, 1)),
+        lambda: gather_one(x=(1, 8, 2, 1)),
+        lambda: gather_one(x=(1, 16, 1, 1)),
+        lambda: gather_one(out=(1, 8, 1, 2)),
+        lambda: gather_one(out=(1, 16, 1, 1)),
+        lambda: gather_one(out=(1, 24, 1, 1)),
+        lambda: gather_one(packed=packing(None)),
+        lambda: gather_one(packed=packing(128, lanes=16)),
+        lambda: gather_one(bias=floats(7)),
     ],
     "Pixels": [
         lambda: blocked.Pixels(floats(3), (1, 1, 2, 2), (0, 0)),
@@ -800,6 +826,7 @@ REFUSALS = {
         lambda: gather_few(out=(2, 40, 1, 1)),
         lambda: gather_few(out=(13, 8, 1, 1), rows=(0,) * 13),
         lambda: gather_few(bias=floats(7)),
+        lambda: gather_few(packed=packing(None)),
         lambda: gather_few(chunks=0),
         lambda: gather_few(per=0),
         lambda: gather_few(pixel=-8),
@@ -904,7 +931,8 @@ def test_wrong_arrays_are_refused(kind):
 
 
 def test_what_those_refusals_start_from_is_accepted():
-    run([gather(places(terms=((3, 0, 8),))), gather_few()])
+    run([gather(places(terms=((3, 0, 8),))), gather_few(), gather_one()])
+    run([gather(places(terms=((0, 0, 8),) * 128, first=(0, 128)), packed=packing(None))])
     run([gather(places(terms=((0, 0, 2),)), image((1, 1, 1, 2), (0, 0)), packed=packing(16, 8, 2, in_lanes=2))])
     run([kernels.Pad(of(1, 8, 2, 2), floats(128), (1, 1))])
     run([outer(), outer(memory=None, dy=(1, 8, 1, 1), grad=(8, 8, 4, 4))])
@@ -925,6 +953,7 @@ NOTHING = {
     "Pixels": lambda: blocked.Pixels(None, (1, 1, 2, 2), (0, 0)),
     "pack into no pixels": lambda: kernels.pack_pixels(np.zeros((1, 1, 1, 1), np.float32), None, 1),
     "Pad": lambda: kernels.Pad(None, floats(99), (0, 0)),
+    "GatherOne": lambda: kernels.GatherOne(None, packing(), None, of(1, 8, 1, 1), False),
     "GatherFew": lambda: kernels.GatherFew(
         None, 8, np.zeros(1, np.intp), packing(), None, of(1, 8, 1, 1), None, False, 1, 1
     ),
