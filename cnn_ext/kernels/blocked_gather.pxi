@@ -139,7 +139,8 @@ cdef class Gather(Step):
             raise ValueError("Gather: the bias does not fill out's blocks")
         if self.pack and not (self.one_pixel and self.tasks_groups == 1):
             raise ValueError("Gather: weights that meet several pixels are packed beforehand")
-        if self.pack and blocks(terms.most, chunks) * weights.packing.in_lanes * out.lanes > PACKED:
+        most = blocks(terms.most, chunks)
+        if self.pack and (most > PACKED_TERMS or most * weights.packing.in_lanes * out.lanes > PACKED):
             raise ValueError("Gather: a chunk of weights is too large to be packed where it is used")
         self.worth_threads = out.size * terms.most * 16 > 1_500_000
 

@@ -505,7 +505,7 @@ def large_solver():
     return solver, x, y
 
 
-BOUND = 48 * 1024  # the scores' gradient of 4 KB, and NumPy's buffer for the flags of a dropout: 32 KB in NumPy 2.0
+BOUND = 48 * 1024  # the scores' gradient of 4 KB; NumPy's buffer for a dropout's flags, 32 KB in NumPy 2.0
 
 
 def test_forward_and_backward_allocate_nothing(large_solver):

@@ -785,6 +785,7 @@ REFUSALS = {
         lambda: gather(places(), packed=packing(0, 0)),
         lambda: gather(places(), bias=floats(7)),
         lambda: gather(places(terms=((0, 0, 8),) * 129, first=(0, 129)), packed=packing(None)),
+        lambda: gather(places(terms=((0, 0, 1),) * 129, first=(0, 129)), packed=packing(None, in_lanes=1)),
         lambda: gather(places(), packed=packing(None), per_task=(1, 1, 0)),
         lambda: kernels.Gather(of(1, 8, 2, 2), packing(None), None, of(1, 8, 2, 2), EACH, False, 1, (1, 1, 1)),
     ],
