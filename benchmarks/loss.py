@@ -9,27 +9,16 @@ as their code has left the caches.
 from __future__ import annotations
 
 import argparse
-import time
 from functools import partial
 
 import numpy as np
+from kernels import median_seconds  # beside this script
 
 import cnn_ext
 from cnn_ext import reference
 from pynn.environment import describe
 
 SHAPES = [(100, 10), (256, 100), (500, 1000)]
-
-
-def median_seconds(call, seconds: float) -> float:
-    call()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 5:
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return float(np.median(times))
 
 
 def main() -> None:
