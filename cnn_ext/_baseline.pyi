@@ -216,6 +216,21 @@ class Gather(Step):
     ) -> None: ...
     def take(self, then: Slices) -> bool: ...
 
+class GatherPacking(Gather):
+    def __init__(
+        self,
+        x: Blocks,
+        weights: PackWeights,
+        bias: Array | None,
+        out: Blocks,
+        terms: Terms,
+        relu: bool,
+        chunks: int,
+        width: int,
+        per_task: int,
+        scratch: Callable[[int], Array],
+    ) -> None: ...
+
 class TransformWeights(PackWeights): ...
 
 class Winograd(Step):

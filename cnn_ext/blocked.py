@@ -7,12 +7,12 @@ What a user passes is checked before it comes here; steps check only that their 
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnn_ext import winograd
+from cnn_ext import winograd, workspace
 from cnn_ext.isa import kernels
 from cnn_ext.threads import threads_for
 
@@ -181,18 +181,23 @@ def _meets_all(x: Blocks, kernel, out: Blocks, padding) -> bool:
     return out.shape[2] * out.shape[3] == 1 and x.shape[2:] == tuple(kernel) and not any(padding)
 
 
-def _gather(x, packing, one_pass: bool, bias, out: Blocks, terms, longest: int, relu: bool) -> Step:
+def _gather(x, packing, bias, out: Blocks, terms, longest: int, relu: bool) -> Step:
     n, _, height, _ = out.shape
     per_rows = max(1, height * -(-n // BATCH) // _TASKS)
-    if one_pass:  # weights are read once: a task takes some of them for the whole batch
-        per_task = (max(1, min(4, out.channel_blocks * height // 8)), 1, n)
-    elif _one_pixel(x, out):
+    chunks = max(1, round(longest / _CHUNK))
+    if _one_pixel(x, out):
         per_f = min(4, out.channel_blocks * height // 8)
         per_task = (per_f, 1, n) if per_f else (1, 1, max(1, 4 * BATCH // min(x.batch, out.batch)))
     else:
         per_task = (out.channel_blocks, per_rows, 1)
-    chunks = max(1, round(longest / _CHUNK))
     return kernels.Gather(x, packing, bias, out, terms, relu, chunks, per_task)
+
+
+def _gather_packing(x, packing, bias, out: Blocks, terms, longest: int, relu: bool, width: int) -> Step:
+    chunks = max(1, round(longest / _CHUNK))
+    per_task = max(width, min(4, out.channel_blocks * out.shape[2] // 8))
+    scratch = partial(workspace.scratch, dtype=np.float32)
+    return kernels.GatherPacking(x, packing, bias, out, terms, relu, chunks, width, max(1, per_task), scratch)
 
 
 def convolution(
@@ -246,7 +251,9 @@ def convolution(
         terms, longest = _image_terms(rows, columns, c, x_size[1], tuple(kernel), out.lanes)
     else:
         terms, longest = _block_terms(rows, columns, c, x.lanes, tuple(x_size), tuple(kernel), out.lanes)
-    return packs[1:] if one_pass else packs, [_gather(x, packing, one_pass, bias, out, terms, longest, relu)]
+    if one_pass:
+        return packs[1:], [_gather_packing(x, packing, bias, out, terms, longest, relu, 8)]
+    return packs, [_gather(x, packing, bias, out, terms, longest, relu)]
 
 
 def _few(
@@ -303,8 +310,9 @@ def input_gradient(
     terms, longest = _block_terms(rows, columns, f, dout.lanes, dout.shape[2:], tuple(kernel), dx.lanes)
     one_pass = _one_pixel(dout, dx)
     packing = _packing(weight, dx.lanes, dout.lanes, True, None if one_pass else new)
-    gather = _gather(dout, packing, one_pass, None, dx, terms, longest, False)
-    return [gather] if one_pass else [packing, gather]
+    if one_pass:
+        return [_gather_packing(dout, packing, None, dx, terms, longest, False, 1)]
+    return [packing, _gather(dout, packing, None, dx, terms, longest, False)]
 
 
 def _packing(weight: Weights, out_lanes: int, in_lanes: int, transposed: bool, new: New | None):

@@ -239,12 +239,15 @@ cdef struct Packing:  # what goes where; `out` and `in` are F and C, or C and F 
     Py_ssize_t n_out, n_in, of_out, of_in, of_i, of_j, kh, kw, out_lanes, in_lanes
 
 
-cdef void pack_tap(const Packing* w, Py_ssize_t out, Py_ssize_t block, Py_ssize_t tap, float* target) noexcept nogil:
-    """One tap of one (output block, input block) as [in_lanes][out_lanes], zeros past the channels there are."""
-    cdef Py_ssize_t outs = min(w.out_lanes, w.n_out - out * w.out_lanes)
-    cdef Py_ssize_t ins = min(w.in_lanes, w.n_in - block * w.in_lanes), o, k
-    cdef const float* source = w.data + out * w.out_lanes * w.of_out + block * w.in_lanes * w.of_in
-    source += tap // w.kw * w.of_i + tap % w.kw * w.of_j
+cdef Py_ssize_t tap_source(const Packing* w, Py_ssize_t block, Py_ssize_t tap) noexcept nogil:
+    """Where the weights of an input block's tap begin, those of output 0."""
+    return block * w.in_lanes * w.of_in + tap // w.kw * w.of_i + tap % w.kw * w.of_j
+
+
+cdef void pack_tap(const Packing* w, Py_ssize_t out, Py_ssize_t source_at, Py_ssize_t ins, float* target) noexcept nogil:
+    """One tap of one (output block, input block of `ins` inputs) as [in_lanes][out_lanes], zeros past those there are."""
+    cdef Py_ssize_t outs = min(w.out_lanes, w.n_out - out * w.out_lanes), o, k
+    cdef const float* source = w.data + out * w.out_lanes * w.of_out + source_at
     if outs < w.out_lanes or ins < w.in_lanes:
         memset(target, 0, w.in_lanes * w.out_lanes * sizeof(float))
     if w.of_out == 1:
@@ -264,9 +267,19 @@ cdef void pack_tap(const Packing* w, Py_ssize_t out, Py_ssize_t block, Py_ssize_
                 target[k * w.out_lanes + o] = source[o * w.of_out + k * w.of_in]
 
 
+cdef void fetch_tap(const Packing* w, Py_ssize_t out, Py_ssize_t source_at, Py_ssize_t ins) noexcept nogil:
+    """Asks for the memory that pack_tap will read: sixteen floats at the start of each of its rows."""
+    cdef Py_ssize_t row = w.of_in, k
+    cdef const float* source = w.data + out * w.out_lanes * w.of_out + source_at
+    if w.of_out != 1:
+        row, ins = w.of_out, min(w.out_lanes, w.n_out - out * w.out_lanes)
+    for k in range(ins):
+        fetch(source + k * row)
+
+
 cdef class PackWeights(Step):
     """weight as [F/out_lanes][C/in_lanes][KH][KW][in_lanes][out_lanes], zeros past F and C; F and C swapped if
-    `transposed`, for the pass that goes back to the input. Without `packed` it does nothing: a product packs what it needs."""
+    `transposed`, for the pass that goes back to the input. Without `packed` it does nothing: a product packs what it needs (GatherPacking)."""
     cdef Weights weight
     cdef Packing packing
     cdef float[::1] packed
@@ -304,28 +317,13 @@ cdef class PackWeights(Step):
             self.pack_block(task // in_blocks, task % in_blocks)
 
     cdef void pack_block(self, Py_ssize_t out, Py_ssize_t block) noexcept nogil:
-        cdef Py_ssize_t tap, taps = self.packing.kh * self.packing.kw
+        cdef Packing* w = &self.packing
+        cdef Py_ssize_t tap, taps = w.kh * w.kw, ins = min(w.in_lanes, w.n_in - block * w.in_lanes)
         for tap in range(taps):
             pack_tap(
-                &self.packing, out, block, tap, &self.packed[0] + out * self.out_block
-                + (block * taps + tap) * self.packing.in_lanes * self.packing.out_lanes,
+                w, out, tap_source(w, block, tap), ins,
+                &self.packed[0] + out * self.out_block + (block * taps + tap) * w.in_lanes * w.out_lanes,
             )
-
-    cdef void fetch_tap(self, Py_ssize_t out, Py_ssize_t tap) noexcept nogil:
-        """Asks for the memory that pack_tap will read: sixteen floats at the start of each of its rows."""
-        cdef Packing* w = &self.packing
-        cdef Py_ssize_t taps = w.kh * w.kw, k, row = w.of_in if w.of_out == 1 else w.of_out
-        cdef Py_ssize_t rows = min(w.in_lanes, w.n_in - tap // taps * w.in_lanes)
-        cdef const float* source = w.data + out * w.out_lanes * w.of_out + tap // taps * w.in_lanes * w.of_in
-        if w.of_out != 1:
-            rows = min(w.out_lanes, w.n_out - out * w.out_lanes)
-        for k in range(rows):
-            fetch(source + tap % taps // w.kw * w.of_i + tap % taps % w.kw * w.of_j + k * row)
-
-    cdef void pack_tap(self, Py_ssize_t out, Py_ssize_t tap, float* target) noexcept nogil:
-        """The tap numbered (block, kh, kw)."""
-        cdef Py_ssize_t taps = self.packing.kh * self.packing.kw
-        pack_tap(&self.packing, out, tap // taps, tap % taps, target)
 
 
 # -- steps in pieces ---------------------------------------------------------------------------------------------------

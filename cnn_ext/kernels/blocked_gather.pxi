@@ -19,8 +19,6 @@ cdef extern from "blocks.h" nogil:
 
 cdef enum:
     GROUP = 48  # images at a time, at most: eight tiles of six, between which what comes next is fetched
-    PACKED = 8192  # floats of a chunk of weights that is packed where it is used, at most
-    PACKED_TERMS = 128  # of 8 × 8 weights, at least
 
 
 cdef class Terms:
@@ -77,9 +75,7 @@ cdef struct Range:
 cdef class Gather(Step):
     """out[p, q] = start + Σ x · w over the pixel's terms; ReLU where `relu`.
 
-    x : Blocks or Image. weights : how they are packed, and where; nowhere: in the same go, for products in which a
-    weight meets one pixel of each image, x or out, or both, having one pixel. bias : out's channels, whole blocks,
-    or None. chunks : pieces that the terms are taken in. per_task : output blocks, rows and groups of images of a task; a
+    x : Blocks or Image. weights : how they are packed, and where. bias : out's channels, whole blocks, or None. chunks : pieces that the terms are taken in. per_task : output blocks, rows and groups of images of a task; a
     group is a block of x or of out, whichever is smaller, or a part of it. A task with three blocks of eight channels, all
     there are, has a tile for them.
     """
@@ -90,7 +86,7 @@ cdef class Gather(Step):
     cdef Terms terms
     cdef Py_ssize_t width, c, chunks, group, groups, together
     cdef Py_ssize_t each_f, per_f, per_rows, per_groups, tasks_f, tasks_rows, tasks_groups
-    cdef bint pack, one_pixel
+    cdef bint one_pixel
     cdef Slices then
     cdef int start, finish
     cdef gather_rows kernel
@@ -101,10 +97,10 @@ cdef class Gather(Step):
     ):
         if chunks < 1 or min(per_task) < 1:
             raise ValueError("Gather: empty tasks")
-        self.out, self.weights, self.pack, self.bias = out, weights, not weights.kept, bias
+        self.out, self.weights, self.bias = out, weights, bias
         self.terms, self.chunks = terms, chunks
         self.start, self.finish = 0 if bias is None else FROM_BIAS, WITH_RELU if relu else 0
-        self.each_f = 3 if out.lanes == 8 and out.channel_blocks == 3 and per_task[0] == 3 and weights.kept else 1
+        self.each_f = 3 if out.lanes == 8 and out.channel_blocks == 3 and per_task[0] == 3 else 1
         self.group = min(out.at.batch, <Py_ssize_t>GROUP)
         if isinstance(x, Image):
             self.x_image, self.width, self.c = x, (<Image>x).at.w, (<Image>x).at.c
@@ -133,16 +129,15 @@ cdef class Gather(Step):
                 weights.out_block)
         if not fit or x.shape[0] != out.at.n or weights.packing.out_lanes != out.lanes:
             raise ValueError("Gather: x, weights, out and terms do not belong together")
-        if weights.kept and weights.packed.shape[0] < out.channel_blocks * weights.out_block:
+        if not self.fills(weights, out):
             raise ValueError("Gather: the packed weights do not fill out's blocks")
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("Gather: the bias does not fill out's blocks")
-        if self.pack and not (self.one_pixel and self.tasks_groups == 1):
-            raise ValueError("Gather: weights that meet several pixels are packed beforehand")
-        most = blocks(terms.most, chunks)
-        if self.pack and (most > PACKED_TERMS or most * weights.packing.in_lanes * out.lanes > PACKED):
-            raise ValueError("Gather: a chunk of weights is too large to be packed where it is used")
         self.worth_threads = out.size * terms.most * 16 > 1_500_000
+
+    cdef bint fills(self, PackWeights weights, Blocks out):
+        """Whether the weights are where this class looks for them."""
+        return weights.kept and weights.packed.shape[0] >= out.channel_blocks * weights.out_block
 
     def take(self, Slices then not None):
         """Takes along a step that reads `out`: each of its slots is worked on after its rows of the product.
@@ -179,10 +174,7 @@ cdef class Gather(Step):
         if self.one_pixel:  # every pixel has weights of its own
             for p in range(row, last):
                 for q in range(self.out.at.w):
-                    if self.pack:
-                        self.gather_packing(f, p, q)
-                    else:
-                        self.gather(f, group, p, p + 1, q, q + 1)
+                    self.gather(f, group, p, p + 1, q, q + 1)
         else:
             self.gather(f, group, row, last, 0, self.out.at.w)
 
@@ -200,40 +192,6 @@ cdef class Gather(Step):
                         group_first + some * self.together, min(group_first + (some + 1) * self.together, group_last)
                     ):
                         self.pixels(chunk, f, group, p_first, p_last, q_first, q_last)
-
-    cdef void gather_packing(self, Py_ssize_t f_first, Py_ssize_t p, Py_ssize_t q) noexcept nogil:
-        """A task's output blocks at one pixel, all images: a chunk of weights is packed, then used while it is near."""
-        cdef Layout* out = &self.out.at
-        cdef Py_ssize_t f_last = min(f_first + self.per_f, out.channel_blocks), chunk, f, group, next_f, pixel, out_pixel
-        cdef Py_ssize_t place = self.terms.row_first[p] * self.width + self.terms.column_first[q]
-        cdef float[PACKED + 16] memory
-        cdef pynn_term[PACKED_TERMS] terms
-        cdef float* packed = &memory[0]
-        cdef float* target
-        cdef const float* x
-        cdef const float* bias = NULL
-        cdef Range here = self.chunk_of(0, p, q), ahead
-        cdef int flags
-        while <size_t>packed % 64:  # vectors within cache lines
-            packed += 1
-        for chunk in range(self.chunks):
-            flags = (self.start if chunk == 0 else FROM_OUT) | (self.finish if chunk == self.chunks - 1 else 0)
-            for f in range(f_first, f_last):
-                self.pack_chunk(here, f, &terms[0], packed)
-                next_f, ahead = f + 1, here
-                if next_f == f_last:
-                    next_f, ahead = f_first, self.chunk_of(chunk + 1, p, q)
-                if self.start:
-                    bias = &self.bias[0] + f * out.lanes
-                for group in range(self.groups):
-                    self.fetch(ahead, next_f, group)
-                    x = self.group_of_x(group, &pixel)
-                    target = group_of(out, group * self.group, f, &out_pixel)
-                    self.kernel(
-                        <int>min(self.group, out.n - group * self.group), x + place * pixel, NULL, pixel, &terms[0],
-                        here.last - here.first, packed, 0, bias, flags, target + (p * out.w + q) * out_pixel, 0,
-                    )
-            here = ahead
 
     cdef void pixels(
         self, Py_ssize_t chunk, Py_ssize_t f, Py_ssize_t group, Py_ssize_t p_first, Py_ssize_t p_last,
@@ -260,30 +218,14 @@ cdef class Gather(Step):
                 )
 
     cdef Range chunk_of(self, Py_ssize_t chunk, Py_ssize_t p, Py_ssize_t q) noexcept nogil:
-        """The terms of a pixel that a chunk is made of; none past the last chunk."""
-        cdef Py_ssize_t which = self.terms.row_class[p] * self.terms.n_column_classes + self.terms.column_class[q]
+        """The terms of a pixel that a chunk is made of."""
+        return self.chunk_of_list(chunk, self.terms.row_class[p] * self.terms.n_column_classes + self.terms.column_class[q])
+
+    cdef Range chunk_of_list(self, Py_ssize_t chunk, Py_ssize_t which) noexcept nogil:
         cdef Py_ssize_t first = self.terms.first[which], count = self.terms.first[which + 1] - first
         cdef Range found
-        found.first = first + min(count * chunk // self.chunks, count)
-        found.last = first + min(count * (chunk + 1) // self.chunks, count)
+        found.first, found.last = first + count * chunk // self.chunks, first + count * (chunk + 1) // self.chunks
         return found
-
-    cdef void pack_chunk(self, Range some, Py_ssize_t f, pynn_term* terms, float* packed) noexcept nogil:
-        """The weights that a chunk of one pixel's terms meets, one after the other, and the terms with their places there."""
-        cdef Py_ssize_t t, tap = self.weights.packing.in_lanes * self.out.lanes
-        for t in range(some.last - some.first):
-            self.weights.pack_tap(f, self.tap_of(some.first + t), packed + t * tap)
-            terms[t].x, terms[t].k = self.terms.terms[some.first + t, 0], self.terms.terms[some.first + t, 2]
-            terms[t].w = t * tap
-
-    cdef void fetch(self, Range ahead, Py_ssize_t f, Py_ssize_t group) noexcept nogil:
-        """A group's share of what is packed next, towards the cache."""
-        cdef Py_ssize_t count = ahead.last - ahead.first, t
-        for t in range(count * group // self.groups, count * (group + 1) // self.groups):
-            self.weights.fetch_tap(f, self.tap_of(ahead.first + t))
-
-    cdef Py_ssize_t tap_of(self, Py_ssize_t term) noexcept nogil:
-        return self.terms.terms[term, 1] // (self.weights.packing.in_lanes * self.weights.packing.out_lanes)
 
     cdef const float* group_of_x(self, Py_ssize_t group, Py_ssize_t* pixel) noexcept nogil:
         if self.x_image is None:

@@ -52,10 +52,14 @@ cdef class TransformWeights(PackWeights):
 
     cdef void transform(self, Py_ssize_t out, Py_ssize_t block) noexcept nogil:
         """One (output block, input block)."""
+        cdef Packing* w = &self.packing
         cdef float[9 * 16 * 16] taps
         cdef Py_ssize_t size = self.packing.in_lanes * self.packing.out_lanes, tap
         for tap in range(9):
-            pack_tap(&self.packing, out, block, 8 - tap if self.transposed else tap, &taps[tap * size])
+            pack_tap(
+                w, out, tap_source(w, block, 8 - tap if self.transposed else tap),
+                min(w.in_lanes, w.n_in - block * w.in_lanes), &taps[tap * size],
+            )
         winograd_weight(&taps[0], size, size, &self.packed[0] + out * self.out_block + block * size, self.place)
 
 

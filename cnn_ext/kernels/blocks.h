@@ -26,6 +26,14 @@ typedef struct {
     ptrdiff_t x, dy, k;
 } pynn_run;
 
+/* COPIED rows of weights at `source`, `row` floats apart, go to where they lie together; those at `next` are asked for. */
+typedef struct {
+    const float *source, *next;
+    float *to;
+    ptrdiff_t row;
+} pynn_copy;
+enum { COPIED = 16 };
+
 /* What a tile of gather starts from, and what becomes of it; a set of flags. */
 enum { FROM_BIAS = 1, FROM_OUT = 2, WITH_RELU = 4 };
 
@@ -71,12 +79,12 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
     PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] = INIT;
 
 /* ROW: floats between the rows of x; 0: x_rows has their offsets. STEP: floats between the k of a term. BLOCKS of out at a
- * time, w_block and out_block floats apart. */
+ * time, w_block and out_block floats apart. copy: what is copied between the terms, a row each; NULL: nothing. */
 #define PYNN_GATHER(VEC, LANES, BLOCKS)                                                                              \
     PYNN_INLINE void gather_##LANES##x##BLOCKS(                                                                      \
         const int R, const ptrdiff_t ROW, const ptrdiff_t STEP, const float *x, const ptrdiff_t *x_rows,             \
         ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias,  \
-        int flags, float *out, ptrdiff_t out_block) {                                                                \
+        int flags, float *out, ptrdiff_t out_block, const pynn_copy *copy) {                                         \
         PYNN_START(VEC, LANES * BLOCKS,                                                                              \
                    flags & FROM_OUT    ? *(const VEC *)(out + i * LANES + PYNN_PLACE(LANES, out_block))              \
                    : flags & FROM_BIAS ? *(const VEC *)(bias + j * L)                                                \
@@ -86,6 +94,7 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
         for (const pynn_term *t = terms; t < terms + n; ++t) {                                                       \
             const float *b = w + t->w, *b1 = b + w_block, *b2 = b1 + w_block, *a = x + t->x * pixel;                 \
             ptrdiff_t at = t->x * pixel, k = t->k;                                                                   \
+            if (copy && t - terms < COPIED) PYNN_COPY(VEC, LANES, t - terms)                                         \
             if (BLOCKS > 1) {                                                                                        \
                 PYNN_OPAQUE(b1); /* else each step has addresses of its own */                                       \
                 PYNN_OPAQUE(b2);                                                                                     \
@@ -96,10 +105,17 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
                  --k, b += LANES, b1 += LANES, b2 += LANES, a += STEP, at += STEP)                                   \
                 PYNN_GATHER_STEP(VEC, LANES, 0)                                                                      \
         }                                                                                                            \
+        if (copy) for (ptrdiff_t i = n; i < COPIED; ++i) PYNN_COPY(VEC, LANES, i)                                    \
         PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j) {                            \
             if (flags & WITH_RELU) acc[i][j] = PYNN_RELU(VEC, acc[i][j]);                                            \
             *(VEC *)(out + i * LANES + PYNN_PLACE(LANES, out_block)) = acc[i][j];                                    \
         }                                                                                                            \
+    }
+#define PYNN_COPY(VEC, LANES, I)                                                                                     \
+    {                                                                                                                \
+        PYNN_UNROLL for (int j = 0; j < V; ++j)                                                                      \
+            *(VEC *)(copy->to + (I) * LANES + j * L) = *(const VEC *)(copy->source + (I) * copy->row + j * L);       \
+        __builtin_prefetch(copy->next + (I) * copy->row);                                                            \
     }
 #define PYNN_PLACE(LANES, BLOCK) (j * L / LANES * (BLOCK) + j * L % LANES) /* of vector j */
 #define PYNN_GATHER_STEP(VEC, LANES, Q)                                                                              \
@@ -176,7 +192,18 @@ PYNN_OUTER(vec8, 8)
     case R:                                                                                                          \
         if (R <= MOST)                                                                                               \
             gather_##LANES##x##BLOCKS(                                                                               \
-                R, ROW, STEP, x, x_rows, pixel, terms, n, w, w_block, bias, flags, out, out_block);                  \
+                R, ROW, STEP, x, x_rows, pixel, terms, n, w, w_block, bias, flags, out, out_block, NULL);            \
+        break;
+/* One tile, which copies weights on the way: between multiply-adds there is room for loads and stores. */
+#define PYNN_GATHER_COPYING(NAME, LANES, ROW)                                                                        \
+    static void NAME##_copying(int rows, const float *x, ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n,       \
+                               const float *w, const float *bias, int flags, float *out, const pynn_copy *copy) {    \
+        enum { MOST = GATHER_MOST_##LANES##x1 };                                                                     \
+        switch (rows) { PYNN_HEIGHTS(PYNN_GATHER_COPYING_CASE, LANES, ROW) }                                         \
+    }
+#define PYNN_GATHER_COPYING_CASE(R, LANES, ROW)                                                                      \
+    case R:                                                                                                          \
+        if (R <= MOST) gather_##LANES##x1(R, ROW, 1, x, NULL, pixel, terms, n, w, 0, bias, flags, out, 0, copy);     \
         break;
 #define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
     static void NAME(int rows, const float *x, const float *dy, const pynn_run *runs, ptrdiff_t n, int flags,        \
@@ -210,6 +237,8 @@ PYNN_OUTER(vec8, 8)
 
 #else /* a compiler without vector extensions */
 
+enum { GATHER_MOST_16x1 = 6 };
+
 #define PYNN_GATHER_ROWS(NAME, LANES, BLOCKS, ROW, STEP)                                                             \
     static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, ptrdiff_t pixel, const pynn_term *terms,     \
                      ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias, int flags, float *out,       \
@@ -225,6 +254,13 @@ PYNN_OUTER(vec8, 8)
                 }                                                                                                    \
                 *target = flags & WITH_RELU && sum < 0 ? 0 : sum;                                                    \
             }                                                                                                        \
+    }
+#define PYNN_GATHER_COPYING(NAME, LANES, ROW)                                                                        \
+    static void NAME##_copying(int rows, const float *x, ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n,       \
+                               const float *w, const float *bias, int flags, float *out, const pynn_copy *copy) {    \
+        for (int i = 0; i < COPIED; ++i)                                                                             \
+            for (int j = 0; j < LANES; ++j) copy->to[i * LANES + j] = copy->source[i * copy->row + j];               \
+        NAME(rows, x, NULL, pixel, terms, n, w, 0, bias, flags, out, 0);                                             \
     }
 #define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
     static void NAME(int rows, const float *x, const float *dy, const pynn_run *runs, ptrdiff_t n, int flags,        \
@@ -253,6 +289,7 @@ PYNN_OUTER(vec8, 8)
 
 /* Blocked images have rows (images) of one channel block; images of few channels have twelve images innermost. */
 PYNN_GATHER_ROWS(gather_16_blocked_16, 16, 1, 16, 1)
+PYNN_GATHER_COPYING(gather_16_blocked_16, 16, 16)
 PYNN_GATHER_ROWS(gather_16_blocked_8, 16, 1, 8, 1)
 PYNN_GATHER_ROWS(gather_16_listed, 16, 1, 0, 1)
 PYNN_GATHER_ROWS(gather_16_image, 16, 1, 1, 12)

@@ -12,8 +12,11 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 static inline void fetch(const float *x) { __builtin_prefetch(x); }
+static inline ptrdiff_t take_ticket(ptrdiff_t *next) { return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED); }
 #else
+#include <intrin.h>
 static inline void fetch(const float *x) { (void)x; }
+static inline ptrdiff_t take_ticket(ptrdiff_t *next) { return (ptrdiff_t)_InterlockedExchangeAdd64((long long *)next, 1); }
 #endif
 
 #if defined(__AVX__) && (defined(__GNUC__) || defined(__clang__))

@@ -243,6 +243,8 @@ LINEAR = {
     "images, uneven": ((25, 17, 3, 2), 33),
     "images, whole blocks": ((100, 16, 2, 2), 16),
     "many outputs": ((13, 24, 1, 1), 300),
+    "several chunks, tasks and tiles": ((50, 600, 1, 1), 300),
+    "images in several chunks": ((30, 40, 3, 3), 272),
     "more batch blocks than are listed at a time": ((800, 3, 1, 1), 17),
     "more batch blocks than are listed at a time, whole": ((781, 8, 1, 2), 16),
 }
@@ -662,6 +664,13 @@ def gather(terms, x=None, *, bias=None, packed=None, chunks=1, per_task=(1, 1, 1
     return kernels.Gather(x, packed, bias, of(1, 8, 1, 1), terms, False, chunks, per_task)
 
 
+def gather_packing(terms=None, *, x=(1, 8, 2, 2), bias=None, packed=None, out=(1, 8, 1, 1), width=1, per_task=1):
+    packed = packing(None) if packed is None else packed
+    return kernels.GatherPacking(
+        of(*x), packed, bias, of(*out), terms or places(terms=((0, 0, 8),)), False, 1, width, per_task, floats
+    )
+
+
 def gather_few(
     terms=((0, 0, 8),), rows=(0, 8), *, x=16, pixel=8, packed=None, out=(2, 8, 1, 1), bias=None, chunks=1, per=6
 ):
@@ -784,10 +793,20 @@ REFUSALS = {
         lambda: gather(places(), packed=packing(128, lanes=16)),
         lambda: gather(places(), packed=packing(0, 0)),
         lambda: gather(places(), bias=floats(7)),
-        lambda: gather(places(terms=((0, 0, 8),) * 129, first=(0, 129)), packed=packing(None)),
-        lambda: gather(places(terms=((0, 0, 1),) * 129, first=(0, 129)), packed=packing(None, in_lanes=1)),
-        lambda: gather(places(), packed=packing(None), per_task=(1, 1, 0)),
-        lambda: kernels.Gather(of(1, 8, 2, 2), packing(None), None, of(1, 8, 2, 2), EACH, False, 1, (1, 1, 1)),
+        lambda: gather(places(), packed=packing(None)),
+    ],
+    "GatherPacking": [
+        lambda: gather_packing(packed=packing()),
+        lambda: gather_packing(packed=packing(None, lanes=16)),
+        lambda: gather_packing(EACH, out=(1, 8, 2, 2)),
+        lambda: gather_packing(places(terms=((4, 0, 8),))),
+        lambda: gather_packing(places(terms=((0, 8, 8),))),
+        lambda: gather_packing(places(terms=((0, 0, 9),))),
+        lambda: gather_packing(x=(2, 8, 2, 2)),
+        lambda: gather_packing(bias=floats(7)),
+        lambda: gather_packing(out=(1, 16, 1, 1)),
+        lambda: gather_packing(width=0),
+        lambda: gather_packing(per_task=0),
     ],
     "GatherOne": [
         lambda: gather_one(x=(2, 8, 1, 1)),
@@ -933,7 +952,7 @@ def test_wrong_arrays_are_refused(kind):
 
 def test_what_those_refusals_start_from_is_accepted():
     run([gather(places(terms=((3, 0, 8),))), gather_few(), gather_one()])
-    run([gather(places(terms=((0, 0, 8),) * 128, first=(0, 128)), packed=packing(None))])
+    run([gather_packing(places(terms=((3, 0, 8),) * 9, first=(0, 9)))])
     run([gather(places(terms=((0, 0, 2),)), image((1, 1, 1, 2), (0, 0)), packed=packing(16, 8, 2, in_lanes=2))])
     run([kernels.Pad(of(1, 8, 2, 2), floats(128), (1, 1))])
     run([outer(), outer(memory=None, dy=(1, 8, 1, 1), grad=(8, 8, 4, 4))])
@@ -961,6 +980,9 @@ NOTHING = {
     "PackWeights": lambda: kernels.PackWeights(None, floats(64), 8, 8, False),
     "Terms": lambda: kernels.Terms(*[None] * 6),
     "Gather": lambda: gather(None),
+    "GatherPacking": lambda: kernels.GatherPacking(
+        None, packing(None), None, of(1, 8, 1, 1), places(), False, 1, 1, 1, floats
+    ),
     "Outer": lambda: kernels.Outer(
         None, of(1, 8, 2, 2), weights(8, 8, 3, 3), (1, 1), (0, 0), (1, 1), 1, floats(99)
     ),

@@ -1,0 +1,240 @@
+# Products in which a weight meets one pixel of each image, forward and back to the input: the fully-connected layer's. There
+# is too little to do with a weight for a pass that packs it beforehand: it is packed shortly before it is used.
+#
+# A task owns a range of output blocks at one row of out's pixels. Its parts follow one another: a few output blocks, a pixel
+# and a chunk of its terms. A unit is the weights of one term and output block. Forward, where a unit is sixteen rows of
+# sixteen weights, a part has several output blocks, so that rows of the weight are read in long runs, and the tiles of one
+# part copy the units of the next between their products. Other units, on the way back matrices to be transposed, are packed
+# at the beginning of their part. Either way memory is asked for a unit some tiles before it is read; for that a thread takes
+# its next task before it ends the present one.
+
+cdef extern from "blocks.h" nogil:
+    ctypedef struct pynn_copy:
+        const float* source
+        const float* next
+        float* to
+        Py_ssize_t row
+    enum:
+        COPIED
+        GATHER_MOST_16x1
+    void gather_16_blocked_16_copying(
+        int rows, const float* x, Py_ssize_t pixel, const pynn_term* terms, Py_ssize_t n, const float* w,
+        const float* bias, int flags, float* out, const pynn_copy* copy)
+
+cdef extern from "lanes.h" nogil:
+    Py_ssize_t take_ticket(Py_ssize_t* next)
+
+cdef enum:
+    AHEAD = 4  # units of which memory is asked for before the one that is copied
+
+
+cdef struct Part:
+    Py_ssize_t task, index  # the index-th of its task
+    Py_ssize_t f_first, width, p, q, chunk
+    Range terms
+
+
+cdef struct Cursor:
+    Py_ssize_t term, block, left  # where a pass over a part's units is, and how many are left
+
+
+cdef class GatherPacking(Gather):
+    """Gather with weights that are nowhere packed yet, x or out, or both, having one pixel.
+
+    width, per_task : output blocks of a part and of a task, at most. scratch : scratch(count) gives float32 memory for a call.
+    """
+    cdef object scratch
+    cdef const int[:, ::1] packed_terms  # the terms, their w counting from the first weight of their chunk
+    cdef const Py_ssize_t[:, ::1] sources  # where each term's weights lie in the weight, and for how many inputs
+    cdef const Py_ssize_t[:, ::1] places  # of groups of images: first pixel in x and the floats of one, the same of out
+    cdef float[::1] memory
+    cdef Py_ssize_t part_width, tap, most, per_thread, next_task
+    cdef bint copying
+
+    def __init__(
+        self, x not None, PackWeights weights not None, float[::1] bias, Blocks out not None,
+        Terms terms not None, bint relu, Py_ssize_t chunks, Py_ssize_t width, Py_ssize_t per_task, scratch not None,
+    ):
+        import numpy
+        super().__init__(x, weights, bias, out, terms, relu, chunks, (per_task, 1, max(1, out.at.n)))
+        if not self.one_pixel or width < 1:
+            raise ValueError("GatherPacking: weights that meet several pixels are packed beforehand")
+        cdef Packing* w = &weights.packing
+        cdef Py_ssize_t taps = w.kh * w.kw, t, at, pixel, which, chunk
+        cdef Range some
+        self.copying = w.of_out == 1 and self.kernel == gather_16_blocked_16
+        if self.copying:
+            self.group = min(self.group, <Py_ssize_t>GATHER_MOST_16x1)
+            self.groups = blocks(out.at.n, self.group)
+        self.part_width, self.scratch = min(width, per_task, out.at.channel_blocks), scratch
+        self.tap, self.most = w.in_lanes * w.out_lanes, blocks(terms.most, chunks)
+        self.per_thread = 2 * self.part_width * self.most * self.tap
+        sources = numpy.empty((terms.terms.shape[0], 2), numpy.intp)
+        packed_terms = numpy.array(terms.terms)
+        for t in range(terms.terms.shape[0]):
+            at = terms.terms[t, 1] // self.tap
+            sources[t] = tap_source(w, at // taps, at % taps), min(w.in_lanes, w.n_in - at // taps * w.in_lanes)
+        for which in range(terms.first.shape[0] - 1):
+            for chunk in range(chunks):
+                some = self.chunk_of_list(chunk, which)
+                packed_terms[some.first:some.last, 1] = self.tap * numpy.arange(some.last - some.first)
+        places = numpy.empty((self.groups, 4), numpy.intp)
+        for t in range(self.groups):
+            at = group_of(&self.x_blocks.at, t * self.group, 0, &pixel) - self.x_blocks.at.data
+            places[t, :2] = at, pixel
+            at = group_of(&out.at, t * self.group, 0, &pixel) - out.at.data
+            places[t, 2:] = at, pixel
+        self.packed_terms, self.sources, self.places = packed_terms, sources, places
+
+    cdef bint fills(self, PackWeights weights, Blocks out):
+        return not weights.kept and blocks(weights.packing.n_out, weights.packing.out_lanes) >= out.channel_blocks
+
+    def __call__(self, int n_threads):
+        self.memory = self.scratch(n_threads * self.per_thread)
+        super().__call__(n_threads)
+
+    cdef void run(self, int n_threads) noexcept nogil:
+        cdef Py_ssize_t thread
+        self.next_task = 0
+        for thread in prange(n_threads, schedule="static", num_threads=n_threads):
+            self.work(&self.memory[0] + thread * self.per_thread)
+
+    cdef void work(self, float* packed) noexcept nogil:
+        """One thread's tasks."""
+        cdef float* ahead_packed = packed + self.per_thread // 2
+        cdef Part here = self.part(take_ticket(&self.next_task), 0), ahead
+        cdef Cursor fetched = self.cursor(&here)
+        while fetched.left > 0:
+            self.fetch_unit(&here, &fetched)
+        if self.copying:
+            self.pack(&here, packed)
+        while here.width > 0:
+            ahead = self.part(here.task, here.index + 1)
+            if ahead.width == 0:
+                ahead = self.part(take_ticket(&self.next_task), 0)
+            if not self.copying:
+                self.pack(&here, packed)
+            self.compute(&here, packed, &ahead, ahead_packed)
+            here = ahead
+            packed, ahead_packed = ahead_packed, packed
+
+    cdef void compute(
+        self, const Part* here, const float* packed, const Part* ahead, float* ahead_packed
+    ) noexcept nogil:
+        """The products of a part, with packed weights, and what is to be done for the next part meanwhile."""
+        cdef Layout* out = &self.out.at
+        cdef Py_ssize_t place = self.terms.row_first[here.p] * self.width + self.terms.column_first[here.q]
+        cdef Py_ssize_t f, group, due = 0, n_terms = here.terms.last - here.terms.first
+        cdef const pynn_term* terms = <const pynn_term*>&self.packed_terms[0, 0] + here.terms.first
+        cdef const Py_ssize_t* at
+        cdef const float* x
+        cdef const float* bias = NULL
+        cdef float* target
+        cdef int flags = (self.start if here.chunk == 0 else FROM_OUT) | (
+            self.finish if here.chunk == self.chunks - 1 else 0), rows
+        cdef Cursor packing = self.cursor(ahead), fetched = packing
+        cdef Py_ssize_t units = packing.left, calls = here.width * self.groups
+        cdef pynn_copy copy
+        if self.copying:
+            for f in range(AHEAD):
+                self.fetch_unit(ahead, &fetched)
+        for f in range(here.f_first, here.f_first + here.width):
+            if self.start:
+                bias = &self.bias[0] + f * out.lanes
+            for group in range(self.groups):
+                due += units
+                copy.to = NULL
+                if self.copying and due >= calls and self.is_whole(ahead, &packing):
+                    self.begin_copy(ahead, &packing, &fetched, ahead_packed, &copy)
+                    due -= calls
+                while due >= calls:
+                    if self.copying:
+                        self.pack_unit(ahead, &packing, ahead_packed)
+                    self.fetch_unit(ahead, &fetched)
+                    due -= calls
+                at = &self.places[group, 0]
+                rows = <int>min(self.group, out.n - group * self.group)
+                x = self.x_blocks.at.data + at[0] + place * at[1]
+                target = out.data + at[2] + (f * out.h * out.w + here.p * out.w + here.q) * at[3]
+                if copy.to != NULL:
+                    gather_16_blocked_16_copying(rows, x, at[1], terms, n_terms, packed, bias, flags, target, &copy)
+                else:
+                    self.kernel(rows, x, NULL, at[1], terms, n_terms, packed, 0, bias, flags, target, 0)
+            packed += self.most * self.tap
+
+    cdef Part part(self, Py_ssize_t task, Py_ssize_t index) noexcept nogil:
+        """Of no width past the end of its task or of the tasks."""
+        cdef Py_ssize_t first = task % self.tasks_f * self.per_f
+        cdef Py_ssize_t last = min(first + self.per_f, self.out.at.channel_blocks), each = self.out.at.w * self.chunks
+        cdef Part found
+        found.task, found.index, found.p = task, index, task // self.tasks_f
+        found.q, found.chunk = index % each // self.chunks, index % self.chunks
+        found.f_first = first + index // each * self.part_width
+        found.width = max(0, min(self.part_width, last - found.f_first)) if found.p < self.out.at.h else 0
+        found.terms.first = found.terms.last = 0
+        if found.width > 0:
+            found.terms = self.chunk_of(found.chunk, found.p, found.q)
+        return found
+
+    # -- a part's units, in the order in which they lie in the weight ----------------------------------------------------
+
+    cdef Cursor cursor(self, const Part* part) noexcept nogil:
+        cdef Cursor found
+        found.term, found.block, found.left = part.terms.first, 0, (part.terms.last - part.terms.first) * part.width
+        return found
+
+    cdef void advance(self, const Part* part, Cursor* at) noexcept nogil:
+        at.left -= 1
+        if self.weights.packing.of_out == 1:
+            at.block += 1
+            if at.block == part.width:
+                at.block = 0
+                at.term += 1
+        else:
+            at.term += 1
+            if at.term == part.terms.last:
+                at.term = part.terms.first
+                at.block += 1
+
+    cdef const float* source(self, const Part* part, const Cursor* at) noexcept nogil:
+        cdef Packing* w = &self.weights.packing
+        return w.data + (part.f_first + at.block) * w.out_lanes * w.of_out + self.sources[at.term, 0]
+
+    cdef float* target(self, const Part* part, const Cursor* at, float* packed) noexcept nogil:
+        return packed + (at.block * self.most + at.term - part.terms.first) * self.tap
+
+    cdef bint is_whole(self, const Part* part, const Cursor* at) noexcept nogil:
+        """Whether it is sixteen rows of sixteen weights."""
+        cdef Packing* w = &self.weights.packing
+        return self.sources[at.term, 1] == COPIED and (part.f_first + at.block + 1) * w.out_lanes <= w.n_out
+
+    cdef void begin_copy(
+        self, const Part* part, Cursor* packing, Cursor* fetched, float* packed, pynn_copy* copy
+    ) noexcept nogil:
+        """The unit to be copied and the one to be asked for."""
+        copy.source, copy.row = self.source(part, packing), self.weights.packing.of_in
+        copy.to, copy.next = self.target(part, packing, packed), copy.source
+        self.advance(part, packing)
+        if fetched.left > 0:
+            copy.next = self.source(part, fetched)
+            self.advance(part, fetched)
+
+    cdef void fetch_unit(self, const Part* part, Cursor* at) noexcept nogil:
+        """Asks for the memory of the next unit, if there is one."""
+        if at.left > 0:
+            fetch_tap(
+                &self.weights.packing, part.f_first + at.block, self.sources[at.term, 0], self.sources[at.term, 1])
+            self.advance(part, at)
+
+    cdef void pack_unit(self, const Part* part, Cursor* at, float* packed) noexcept nogil:
+        pack_tap(
+            &self.weights.packing, part.f_first + at.block, self.sources[at.term, 0], self.sources[at.term, 1],
+            self.target(part, at, packed),
+        )
+        self.advance(part, at)
+
+    cdef void pack(self, const Part* part, float* packed) noexcept nogil:
+        """All units."""
+        cdef Cursor at = self.cursor(part)
+        while at.left > 0:
+            self.pack_unit(part, &at, packed)
