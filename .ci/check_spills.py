@@ -44,7 +44,7 @@ def setting(name):
 
 def tiles():
     """The names of the functions that hold tiles."""
-    made = r"^PYNN_(?:GATHER_ROWS|OUTER_ROWS|VECTOR_BLOCKS|TILE)\((\w+),"
+    made = r"^PYNN_(?:GATHER_ROWS|GATHER_COPYING|OUTER_ROWS|VECTOR_BLOCKS|TILE)\((\w+),"
     names = [n for h in ("blocks.h", "tiles.h") for n in re.findall(made, (HEADERS / h).read_text("utf-8"), re.M)]
     if len(names) < 10:
         raise LookupError(f"only {len(names)} tiles found in the headers: has their notation changed?")

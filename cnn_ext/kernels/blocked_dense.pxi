@@ -17,7 +17,7 @@ cdef extern from "blocks.h" nogil:
     enum:
         COPIED
         GATHER_MOST_16x1
-    void gather_16_blocked_16_copying(
+    void gather_16_copying(
         int rows, const float* x, Py_ssize_t pixel, const pynn_term* terms, Py_ssize_t n, const float* w,
         const float* bias, int flags, float* out, const pynn_copy* copy)
 
@@ -157,7 +157,7 @@ cdef class GatherPacking(Gather):
                 x = self.x_blocks.at.data + at[0] + place * at[1]
                 target = out.data + at[2] + (f * out.h * out.w + here.p * out.w + here.q) * at[3]
                 if copy.to != NULL:
-                    gather_16_blocked_16_copying(rows, x, at[1], terms, n_terms, packed, bias, flags, target, &copy)
+                    gather_16_copying(rows, x, at[1], terms, n_terms, packed, bias, flags, target, &copy)
                 else:
                     self.kernel(rows, x, NULL, at[1], terms, n_terms, packed, 0, bias, flags, target, 0)
             packed += self.most * self.tap

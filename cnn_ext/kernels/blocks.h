@@ -196,8 +196,8 @@ PYNN_OUTER(vec8, 8)
         break;
 /* One tile, which copies weights on the way: between multiply-adds there is room for loads and stores. */
 #define PYNN_GATHER_COPYING(NAME, LANES, ROW)                                                                        \
-    static void NAME##_copying(int rows, const float *x, ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n,       \
-                               const float *w, const float *bias, int flags, float *out, const pynn_copy *copy) {    \
+    static void NAME(int rows, const float *x, ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n, const float *w, \
+                     const float *bias, int flags, float *out, const pynn_copy *copy) {                              \
         enum { MOST = GATHER_MOST_##LANES##x1 };                                                                     \
         switch (rows) { PYNN_HEIGHTS(PYNN_GATHER_COPYING_CASE, LANES, ROW) }                                         \
     }
@@ -256,11 +256,11 @@ enum { GATHER_MOST_16x1 = 6 };
             }                                                                                                        \
     }
 #define PYNN_GATHER_COPYING(NAME, LANES, ROW)                                                                        \
-    static void NAME##_copying(int rows, const float *x, ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n,       \
-                               const float *w, const float *bias, int flags, float *out, const pynn_copy *copy) {    \
+    static void NAME(int rows, const float *x, ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n, const float *w, \
+                     const float *bias, int flags, float *out, const pynn_copy *copy) {                              \
         for (int i = 0; i < COPIED; ++i)                                                                             \
             for (int j = 0; j < LANES; ++j) copy->to[i * LANES + j] = copy->source[i * copy->row + j];               \
-        NAME(rows, x, NULL, pixel, terms, n, w, 0, bias, flags, out, 0);                                             \
+        gather_##LANES##_blocked_##ROW(rows, x, NULL, pixel, terms, n, w, 0, bias, flags, out, 0);                   \
     }
 #define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
     static void NAME(int rows, const float *x, const float *dy, const pynn_run *runs, ptrdiff_t n, int flags,        \
@@ -289,7 +289,7 @@ enum { GATHER_MOST_16x1 = 6 };
 
 /* Blocked images have rows (images) of one channel block; images of few channels have twelve images innermost. */
 PYNN_GATHER_ROWS(gather_16_blocked_16, 16, 1, 16, 1)
-PYNN_GATHER_COPYING(gather_16_blocked_16, 16, 16)
+PYNN_GATHER_COPYING(gather_16_copying, 16, 16)
 PYNN_GATHER_ROWS(gather_16_blocked_8, 16, 1, 8, 1)
 PYNN_GATHER_ROWS(gather_16_listed, 16, 1, 0, 1)
 PYNN_GATHER_ROWS(gather_16_image, 16, 1, 1, 12)

@@ -92,6 +92,24 @@ static void test_gather(const char *name, gather_rows *kernel, int width, int bl
     release(x), release(w), release(bias), release(before), release(out), release(single);
 }
 
+/* The same product as without copying, and the rows where they were to go. */
+static void test_copying(int rows, int flags, int n) {
+    enum { ROW = 37 };
+    pynn_term terms[20];
+    for (int t = 0; t < n; ++t) terms[t] = (pynn_term){t, t * 256, t % 2 ? 16 : 8};
+    const ptrdiff_t pixel = rows * 16;
+    const array x = floats(n * pixel), w = floats(n * 256), bias = floats(16), out = floats(pixel), plain = floats(pixel);
+    const array source = floats((COPIED - 1) * ROW + 16), copied = floats(COPIED * 16);
+    const pynn_copy copy = {source.at, source.at, copied.at, ROW};
+    memcpy(plain.at, out.at, pixel * sizeof(float));
+    gather_16_copying(rows, x.at, pixel, terms, n, w.at, bias.at, flags, out.at, &copy);
+    gather_16_blocked_16(rows, x.at, NULL, pixel, terms, n, w.at, 0, bias.at, flags, plain.at, 0);
+    check(memcmp(out.at, plain.at, pixel * sizeof(float)) == 0, "equal bits with copying", rows, flags, n);
+    for (int i = 0; i < COPIED; ++i)
+        check(memcmp(copied.at + i * 16, source.at + i * ROW, 16 * sizeof(float)) == 0, "copied", rows, flags, n);
+    release(x), release(w), release(bias), release(out), release(plain), release(source), release(copied);
+}
+
 static void test_gathers(void) {
     static const struct {
         const char *name;
@@ -116,6 +134,9 @@ static void test_gathers(void) {
                 for (int n = 0; n <= TERMS; ++n)
                     test_gather(all[i].name, all[i].kernel, all[i].width, all[i].blocks, all[i].row, all[i].step,
                                 all[i].any_k, rows, flags, n);
+    for (int rows = 1; rows <= GATHER_MOST_16x1; ++rows)
+        for (int flags = 0; flags < 8; ++flags)
+            for (int n = 0; n <= 20; ++n) test_copying(rows, flags, n);
 }
 
 static void test_relu_keeps_nan(void) {
