@@ -46,7 +46,6 @@ cdef class GatherPacking(Gather):
     cdef object scratch
     cdef const int[:, ::1] packed_terms  # the terms, their w counting from the first weight of their chunk
     cdef const Py_ssize_t[:, ::1] sources  # where each term's weights lie in the weight, and for how many inputs
-    cdef const Py_ssize_t[:, ::1] places  # of groups of images: first pixel in x and the floats of one, the same of out
     cdef float[::1] memory
     cdef Py_ssize_t part_width, tap, most, per_thread, next_task
     cdef bint copying
@@ -55,17 +54,16 @@ cdef class GatherPacking(Gather):
         self, x not None, PackWeights weights not None, float[::1] bias, Blocks out not None,
         Terms terms not None, bint relu, Py_ssize_t chunks, Py_ssize_t width, Py_ssize_t per_task, scratch not None,
     ):
-        import numpy
         super().__init__(x, weights, bias, out, terms, relu, chunks, (per_task, 1, max(1, out.at.n)))
         if not self.one_pixel or width < 1:
             raise ValueError("GatherPacking: weights that meet several pixels are packed beforehand")
         cdef Packing* w = &weights.packing
-        cdef Py_ssize_t taps = w.kh * w.kw, t, at, pixel, which, chunk
-        cdef Range some
+        cdef Py_ssize_t taps = w.kh * w.kw, t, at
         self.copying = w.of_out == 1 and self.kernel == gather_16_blocked_16
         if self.copying:
             self.group = min(self.group, <Py_ssize_t>GATHER_MOST_16x1)
             self.groups = blocks(out.at.n, self.group)
+            self.cut_batch()
         self.part_width, self.scratch = min(width, per_task, out.at.channel_blocks), scratch
         self.tap, self.most = w.in_lanes * w.out_lanes, blocks(terms.most, chunks)
         self.per_thread = 2 * self.part_width * self.most * self.tap
@@ -74,17 +72,9 @@ cdef class GatherPacking(Gather):
         for t in range(terms.terms.shape[0]):
             at = terms.terms[t, 1] // self.tap
             sources[t] = tap_source(w, at // taps, at % taps), min(w.in_lanes, w.n_in - at // taps * w.in_lanes)
-        for which in range(terms.first.shape[0] - 1):
-            for chunk in range(chunks):
-                some = self.chunk_of_list(chunk, which)
-                packed_terms[some.first:some.last, 1] = self.tap * numpy.arange(some.last - some.first)
-        places = numpy.empty((self.groups, 4), numpy.intp)
-        for t in range(self.groups):
-            at = group_of(&self.x_blocks.at, t * self.group, 0, &pixel) - self.x_blocks.at.data
-            places[t, :2] = at, pixel
-            at = group_of(&out.at, t * self.group, 0, &pixel) - out.at.data
-            places[t, 2:] = at, pixel
-        self.packed_terms, self.sources, self.places = packed_terms, sources, places
+        for first, last in zip(self.cuts[:-1], self.cuts[1:]):
+            packed_terms[first:last, 1] = self.tap * numpy.arange(last - first)
+        self.packed_terms, self.sources = packed_terms, sources
 
     cdef bint fills(self, PackWeights weights, Blocks out):
         return not weights.kept and blocks(weights.packing.n_out, weights.packing.out_lanes) >= out.channel_blocks
@@ -154,7 +144,7 @@ cdef class GatherPacking(Gather):
                     due -= calls
                 at = &self.places[group, 0]
                 rows = <int>min(self.group, out.n - group * self.group)
-                x = self.x_blocks.at.data + at[0] + place * at[1]
+                x = self.x_data + at[0] + place * at[1]
                 target = out.data + at[2] + (f * out.h * out.w + here.p * out.w + here.q) * at[3]
                 if copy.to != NULL:
                     gather_16_copying(rows, x, at[1], terms, n_terms, packed, bias, flags, target, &copy)

@@ -84,11 +84,14 @@ cdef class Gather(Step):
     cdef PackWeights weights
     cdef float[::1] bias
     cdef Terms terms
+    cdef const Py_ssize_t[::1] cuts  # of list l, where its chunks begin and end: cuts[l · (chunks + 1)] …
+    cdef const Py_ssize_t[:, ::1] places  # of groups of images: first pixel in x and the floats of one, the same of out
     cdef Py_ssize_t width, c, chunks, group, groups, together
     cdef Py_ssize_t each_f, per_f, per_rows, per_groups, tasks_f, tasks_rows, tasks_groups
     cdef bint one_pixel
     cdef Slices then
     cdef int start, finish
+    cdef const float* x_data
     cdef gather_rows kernel
 
     def __init__(
@@ -104,10 +107,12 @@ cdef class Gather(Step):
         self.group = min(out.at.batch, <Py_ssize_t>GROUP)
         if isinstance(x, Image):
             self.x_image, self.width, self.c = x, (<Image>x).at.w, (<Image>x).at.c
+            self.x_data = self.x_image.at.data
             self.kernel = gather_16_image if out.lanes == 16 else gather_8x3_image if self.each_f == 3 else gather_8_image
             self.group = min(self.group, <Py_ssize_t>BATCH)
         else:
             self.x_blocks, self.width, self.c = x, (<Blocks>x).at.w, 1
+            self.x_data = self.x_blocks.at.data
             self.group = min(self.group, self.x_blocks.at.batch)
             self.one_pixel = out.at.h * out.at.w == 1 or self.x_blocks.at.h * self.x_blocks.at.w == 1
             if out.lanes == 16:
@@ -134,6 +139,25 @@ cdef class Gather(Step):
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("Gather: the bias does not fill out's blocks")
         self.worth_threads = out.size * terms.most * 16 > 1_500_000
+        self.cuts = numpy.array([
+            terms.first[l] + (terms.first[l + 1] - terms.first[l]) * chunk // chunks
+            for l in range(terms.first.shape[0] - 1) for chunk in range(chunks + 1)
+        ], numpy.intp)
+        self.cut_batch()
+
+    cdef void cut_batch(self):
+        """Groups of `group` images."""
+        cdef Py_ssize_t t, pixel, first
+        places = numpy.empty((self.groups, 4), numpy.intp)
+        for t in range(self.groups):
+            if self.x_image is None:
+                first = group_of(&self.x_blocks.at, t * self.group, 0, &pixel) - self.x_blocks.at.data
+            else:
+                first, pixel = image_at(&self.x_image.at, t) - self.x_image.at.data, BATCH * self.c
+            places[t, :2] = first, pixel
+            first = group_of(&self.out.at, t * self.group, 0, &pixel) - self.out.at.data
+            places[t, 2:] = first, pixel
+        self.places = places
 
     cdef bint fills(self, PackWeights weights, Blocks out):
         """Whether the weights are where this class looks for them."""
@@ -204,34 +228,26 @@ cdef class Gather(Step):
         cdef const float* bias = &self.bias[0] + f * out.lanes if self.start else NULL
         cdef int rows = <int>min(self.group, out.n - group * self.group)
         cdef int flags = (self.start if chunk == 0 else FROM_OUT) | (self.finish if chunk == self.chunks - 1 else 0)
-        cdef Py_ssize_t p, q, pixel, out_pixel
-        cdef const float* x = self.group_of_x(group, &pixel)
-        cdef float* target = group_of(out, group * self.group, f, &out_pixel)
+        cdef Py_ssize_t p, q, x_pixel = self.places[group, 1], out_pixel = self.places[group, 3]
+        cdef const float* x = self.x_data + self.places[group, 0]
+        cdef float* target = out.data + self.places[group, 2] + f * out.h * out.w * out_pixel
         cdef Range some
         for p in range(p_first, p_last):
             for q in range(q_first, q_last):
                 some = self.chunk_of(chunk, p, q)
                 self.kernel(
-                    rows, x + (self.terms.row_first[p] * self.width + self.terms.column_first[q]) * pixel, NULL, pixel,
+                    rows, x + (self.terms.row_first[p] * self.width + self.terms.column_first[q]) * x_pixel, NULL, x_pixel,
                     terms + some.first, some.last - some.first, w, self.weights.out_block, bias, flags,
                     target + (p * out.w + q) * out_pixel, out_pixel * out.h * out.w,
                 )
 
     cdef Range chunk_of(self, Py_ssize_t chunk, Py_ssize_t p, Py_ssize_t q) noexcept nogil:
         """The terms of a pixel that a chunk is made of."""
-        return self.chunk_of_list(chunk, self.terms.row_class[p] * self.terms.n_column_classes + self.terms.column_class[q])
-
-    cdef Range chunk_of_list(self, Py_ssize_t chunk, Py_ssize_t which) noexcept nogil:
-        cdef Py_ssize_t first = self.terms.first[which], count = self.terms.first[which + 1] - first
+        cdef Py_ssize_t which = self.terms.row_class[p] * self.terms.n_column_classes + self.terms.column_class[q]
+        cdef const Py_ssize_t* cut = &self.cuts[which * (self.chunks + 1) + chunk]
         cdef Range found
-        found.first, found.last = first + count * chunk // self.chunks, first + count * (chunk + 1) // self.chunks
+        found.first, found.last = cut[0], cut[1]
         return found
-
-    cdef const float* group_of_x(self, Py_ssize_t group, Py_ssize_t* pixel) noexcept nogil:
-        if self.x_image is None:
-            return group_of(&self.x_blocks.at, group * self.group, 0, pixel)
-        pixel[0] = BATCH * self.c
-        return image_at(&self.x_image.at, group)
 
 
 cdef inline float* group_of(

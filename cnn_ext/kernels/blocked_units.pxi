@@ -108,7 +108,6 @@ cdef class NormStatistics(Slices):
     cdef double[:, :, ::1] slots  # (slots, mean and Σ of squares around it, lanes)
 
     def __init__(self, Blocks x not None, Norm norm not None):
-        import numpy
         if not norm.fits(x):
             raise ValueError("NormStatistics: x and norm do not belong together")
         self.x, self.norm, self.pieces = x, norm, Pieces(x, x.at.h)
@@ -395,7 +394,6 @@ cdef class ChannelSums(Slices):
         self, Blocks dout not None, Blocks out, bint relu, Norm norm, Blocks x, double count, float[::1] dbias
     ):
         """count : values of a channel that the norm's mean was taken over."""
-        import numpy
         if (
             (relu and out is None) or (out is not None and not alike(out, dout))
             or (x is not None and not alike(x, dout))

@@ -82,7 +82,6 @@ cdef class Winograd(Step):
         self, Blocks x not None, TransformWeights weights not None, float[::1] bias, Blocks out not None,
         tuple origin not None, bint relu, Py_ssize_t tiles, Py_ssize_t group, scratch not None,
     ):
-        import numpy
         cdef Packing* p = &weights.packing
         self.x, self.weights, self.bias, self.out, self.relu, self.scratch = x, weights, bias, out, relu, scratch
         self.top, self.left = origin
