@@ -247,13 +247,21 @@ class Winograd(Step):
         scratch: Callable[[int], Array],
     ) -> None: ...
 
+class Rows:
+    shape: tuple[int, int, int, int]
+    padding: Pair
+    size: int
+    def __init__(self, shape: tuple[int, int, int, int]) -> None: ...
+
+def hold_rows(x: Array, out: Rows, n_threads: int) -> None: ...
+
 class Pad(Step):
     def __init__(self, x: Blocks, out: Array, padding: Pair) -> None: ...
 
 class GatherFew(Step):
     def __init__(
         self,
-        x: Array,
+        x: Array | Rows,
         pixel: int,
         x_rows: Array,
         weights: PackWeights,

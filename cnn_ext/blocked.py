@@ -8,6 +8,7 @@ What a user passes is checked before it comes here; steps check only that their 
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "Image",
     "Norm",
     "Pixels",
+    "Rows",
     "Weights",
     "activation",
     "activation_gradient",
@@ -44,9 +46,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from cnn_ext._baseline import Blocks, Image, Norm, Pixels, Weights
+    from cnn_ext._baseline import Blocks, Image, Norm, Pixels, Rows, Weights
 else:
-    Blocks, Image, Pixels = kernels.Blocks, kernels.Image, kernels.Pixels
+    Blocks, Image, Pixels, Rows = kernels.Blocks, kernels.Image, kernels.Pixels, kernels.Rows
     Norm, Weights = kernels.Norm, kernels.Weights
 Step = Callable[[int], None]
 New = Callable[[int], np.ndarray]
@@ -213,17 +215,19 @@ def convolution(
     new: New,
     keep: bool = False,
 ) -> tuple[list[Step], list[Step]]:
-    """out = relu(x ∗ weight + bias), each part as asked for; x : Blocks, or an Image padded by `padding`.
+    """out = relu(x ∗ weight + bias), each part as asked for.
+
+    x : Blocks; an Image or Pixels padded by `padding`; or Rows.
 
     Returns the steps that pack weight and bias, and those that compute. With `keep` the former need not be called
     again while weight and bias stay as they are.
     """
     _check_pass("convolution", x, weight, out, stride, padding, dilation)
     f, c, *kernel = weight.shape
-    few = isinstance(x, Pixels) or (
+    few = isinstance(x, Pixels | Rows) or (
         keep and isinstance(x, Blocks) and out.shape[0] < BATCH and x.shape[2] * x.shape[3] > 1
     )
-    direct = isinstance(x, Image | Pixels)  # the padding is there
+    direct = not isinstance(x, Blocks)  # the padding is there
     tiled = not few and winograd.wins(x, out, kernel, stride, padding, dilation)
     # Weights are packed as they are used where there are tasks enough without cutting the batch.
     one_pass = not keep and _one_pixel(x, out) and out.channel_blocks >= 16
@@ -259,14 +263,19 @@ def convolution(
 def _few(
     x, packing, bias, out: Blocks, c: int, kernel, stride, padding, dilation, relu: bool, new: New
 ) -> list[Step]:
-    """A convolution of fewer images than a block has, of which the last step can be called again."""
+    """A convolution of fewer images than a block has, or of Rows; the last step can be called again."""
     n, _, out_h, out_w = out.shape
     height, width = (s + 2 * p for s, p in zip(x.shape[2:], padding, strict=True))
     taps = [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
     p, q, image = np.ogrid[:out_h, :out_w, :n]
     at = p * stride[0] * width + q * stride[1]
     steps: list[Step] = []
-    if isinstance(x, Pixels):
+    if isinstance(x, Rows):
+        pieces = np.linspace(0, c // 8, max(1, round(c * out.lanes / _CHUNK)) + 1).astype(int) * 8
+        pieces[-1] = c
+        terms = [(first, first * out.lanes, last - first) for first, last in pairwise(pieces)]
+        source, pixel, x_rows = x, 1, image * c + at
+    elif isinstance(x, Pixels):
         if dilation[1] == 1:  # a row of taps is one run
             taps = [(i, 0) for i in range(kernel[0])]
         k = c * kernel[0] * kernel[1] // len(taps)
@@ -425,11 +434,12 @@ def joined(steps: list[Step]) -> list[Step]:
 
 
 def pack(x: np.ndarray, out) -> None:
-    """x (N, C, H, W), contiguous float32, into Blocks, an Image or Pixels."""
+    """x (N, C, H, W), contiguous float32, into Blocks, an Image or Pixels; Rows refer to it."""
     packs: dict[type, Callable] = {
         Blocks: kernels.pack_blocks,
         Image: kernels.pack_image,
         Pixels: kernels.pack_pixels,
+        Rows: kernels.hold_rows,
     }
     packs[type(out)](x, out, threads_for(2 * x.size))  # in strides
 

@@ -1,7 +1,8 @@
-# Convolution forward for fewer images than a block has rows: the rows of a tile are then neighbouring pixels, which a list
-# of offsets finds, whatever the stride. The input has its padding in memory, so that all pixels have equal terms.
+# Products whose x is not in blocks of images: a list of offsets finds the rows of a tile.
 #
-# Blocks with padding: [C/L][H + 2·PH][W + 2·PW][N][L]. The first layer's Pixels: [N][H + 2·PH][W + 2·PW][C].
+# Convolution forward for fewer images than a block has: the rows are neighbouring pixels, whatever the stride. The input has
+# its padding in memory, so that all pixels have equal terms. Blocks with padding: [C/L][H + 2·PH][W + 2·PW][N][L]. The first
+# layer's Pixels: [N][H + 2·PH][W + 2·PW][C]. The fully-connected first layer, forward: Rows, the user's vectors as they are.
 
 cdef extern from "blocks.h" nogil:
     gather_rows gather_16_listed
@@ -41,6 +42,25 @@ def pack_pixels(const float[:, :, :, ::1] x not None, Pixels out not None, int n
                     target[w * channels] = x[n, c, h, w]
 
 
+cdef class Rows:
+    """(N, D, 1, 1), which is another's memory: what `hold_rows` was last called with."""
+    cdef readonly tuple shape, padding
+    cdef readonly Py_ssize_t size
+    cdef const float[::1] flat
+
+    def __init__(self, tuple shape not None):
+        if len(shape) != 4 or min(shape) < 1 or shape[2:] != (1, 1):
+            raise ValueError(f"Rows: {shape} are not vectors")
+        self.shape, self.padding, self.size, self.flat = shape, (0, 0), shape[0] * shape[1], None
+
+
+def hold_rows(const float[:, :, :, ::1] x not None, Rows out not None, int n_threads):
+    """`out` is x (N, D, 1, 1), of that shape, until it is called again; nothing is copied."""
+    if (x.shape[0], x.shape[1], x.shape[2], x.shape[3]) != out.shape:
+        raise ValueError(f"hold_rows: expected x of shape {out.shape}")
+    out.flat = numpy.asarray(x).reshape(-1)
+
+
 cdef class Pad(Step):
     """x with `padding` rows and columns of zeros on each side, into `out`: one block of images, of fewer than BATCH."""
     cdef Blocks x
@@ -71,10 +91,12 @@ cdef class Pad(Step):
 cdef class GatherFew(Step):
     """out = start + Σ x · w over `terms`, from the offset x_rows[r] in x for row r = (p · OW + q) · N + n of out.
 
-    pixel : floats in the unit of the terms' x. Others: Gather.
+    x : floats, or Rows. pixel : floats in the unit of the terms' x. Others: Gather.
     """
     cdef Blocks out
-    cdef float[::1] x, bias
+    cdef Rows vectors
+    cdef const float[::1] x
+    cdef float[::1] bias
     cdef PackWeights weights
     cdef const int[:, ::1] terms
     cdef const Py_ssize_t[::1] x_rows
@@ -83,7 +105,7 @@ cdef class GatherFew(Step):
     cdef gather_rows kernel
 
     def __init__(
-        self, float[::1] x not None, Py_ssize_t pixel, const Py_ssize_t[::1] x_rows not None,
+        self, x not None, Py_ssize_t pixel, const Py_ssize_t[::1] x_rows not None,
         PackWeights weights not None, float[::1] bias, Blocks out not None, const int[:, ::1] terms not None, bint relu,
         Py_ssize_t chunks, Py_ssize_t per_rows,
     ):
@@ -92,20 +114,33 @@ cdef class GatherFew(Step):
         if not weights.kept or weights.packing.out_lanes != out.lanes or weights.packed.shape[0] < out.channel_blocks * weights.out_block or max(
             term[1] + term[2] * out.lanes for term in terms) > weights.out_block:
             raise ValueError("GatherFew: the packed weights do not fill out's blocks")
-        self.x, self.pixel, self.x_rows, self.weights, self.bias, self.out = x, pixel, x_rows, weights, bias, out
+        self.pixel, self.x_rows, self.weights, self.bias, self.out = pixel, x_rows, weights, bias, out
+        if isinstance(x, Rows):
+            self.vectors = x
+        else:
+            self.x = x
         self.terms, self.chunks, self.per_rows = terms, chunks, per_rows
         self.start, self.finish = 0 if bias is None else FROM_BIAS, WITH_RELU if relu else 0
         self.kernel = gather_16_listed if out.lanes == 16 else gather_8_listed
         self.tasks_rows = blocks(x_rows.shape[0], per_rows)
         reach = max(x_rows) + max(term[0] * pixel + term[2] for term in terms)
         if out.at.batch_blocks != 1 or x_rows.shape[0] != out.at.n * out.at.h * out.at.w or not (
-            min(x_rows) >= 0 and reach <= x.shape[0]
+            min(x_rows) >= 0 and reach <= (x.size if isinstance(x, Rows) else self.x.shape[0])
         ):
             raise ValueError("GatherFew: x, x_rows and out do not belong together")
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("GatherFew: the bias does not fill out's blocks")
-        self.worth_threads = self.tasks_rows * out.channel_blocks > 1 and out.size * sum(
-            term[2] for term in terms) > 2_000_000
+        depth = sum(term[2] for term in terms)
+        if self.vectors is not None:  # the weights come from memory
+            self.worth_threads = out.channel_blocks * out.lanes * depth > 600_000
+        self.worth_threads |= self.tasks_rows * out.channel_blocks > 1 and out.size * depth > 2_000_000
+
+    def __call__(self, int n_threads):
+        if self.vectors is not None:
+            self.x = self.vectors.flat
+            if self.x is None:
+                raise ValueError("GatherFew: its Rows hold nothing yet")
+        super().__call__(n_threads)
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task

@@ -60,7 +60,7 @@ class Group:
 
 @dataclass(eq=False)
 class Value:
-    """What a node gives. `at`: Blocks, or Image or Pixels. `shape`: as the layers see it, with the batch."""
+    """What a node gives. `at`: Blocks, or Image, Pixels or Rows. `shape`: as the layers see it, with the batch."""
 
     at: Any
     shape: tuple[int, ...]
@@ -121,8 +121,13 @@ def _joins(made: Group, node: Node, training: bool) -> bool:
 
 
 def input_value(node: Node, n: int, arena: Arena, *, training: bool) -> Value:
-    """The input's place: an Image (Pixels for few samples) where convolutions alone, all padded alike, read it."""
+    """The input's place: an Image (Pixels for few samples) where convolutions alone, all padded alike, read it.
+
+    For inference, vectors that fully-connected layers alone read stay where they are.
+    """
     shape = (n, *node.image)
+    if node.is_vector and not training and n > 1 and {user.kind for user in node.users} == {"linear"}:
+        return Value(blocked.Rows(shape), (n, *node.shape), np.empty(0, np.float32))
     paddings = {user.options["padding"] for user in node.users if user.kind == "convolution"}
     others = any(user.kind != "convolution" for user in node.users)
     if shape[1] <= FEW_CHANNELS and len(paddings) == 1 and not others:

@@ -193,7 +193,7 @@ def test_what_two_read_is_not_joined():
         ([Residual(Conv2d(3, 3, 1))], (3, 5, 5), blocked.Blocks),
         ([Residual(Conv2d(3, 4, 1), Conv2d(3, 4, 1))], (3, 5, 5), blocked.Image),
         ([Residual(Conv2d(3, 4, 1), Conv2d(3, 4, 3, padding=1))], (3, 5, 5), blocked.Blocks),
-        ([Linear(3, 4)], (3,), blocked.Blocks),
+        ([ReLU(), Linear(3, 4)], (3,), blocked.Blocks),
         ([Flatten(), Linear(50, 4)], (2, 5, 5), blocked.Blocks),
     ],
 )
@@ -202,6 +202,13 @@ def test_where_the_input_lies(layers, shape, kind):
     assert type(input_value(graph.input, 13, Arena(), training=True).at) is kind
     few = blocked.Pixels if kind is blocked.Image else kind
     assert type(input_value(graph.input, 11, Arena(), training=False).at) is few
+
+
+def test_vectors_for_linear_layers_alone_stay_where_they_are():
+    graph, _ = trace(Sequential(Linear(3, 4)), (3,), training=False)
+    kinds = [type(input_value(graph.input, n, Arena(), training=False).at) for n in (1, 2, 100)]
+    assert kinds == [blocked.Blocks, blocked.Rows, blocked.Rows]
+    assert type(input_value(graph.input, 100, Arena(), training=True).at) is blocked.Blocks
 
 
 def test_an_arena_lends_what_was_given_back():

@@ -283,6 +283,31 @@ def test_linear_is_a_convolution_with_one_output_pixel(memory, case, joined):
     assert np.isfinite(dx.flat).all()
 
 
+@pytest.mark.parametrize("relu", [False, True], ids=["linear", "relu"])
+@pytest.mark.parametrize("biased", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("shape", [(2, 784, 1000), (100, 300, 40), (13, 5, 8), (7, 1, 1), (3, 17, 20)], ids=str)
+def test_linear_on_the_users_own_vectors(memory, shape, biased, relu):
+    n, size, features = shape
+    x, weight = draw(n, size, 1, 1), draw(size, features, seed=1)
+    bias = draw(features, seed=2) if biased else None
+    at = blocked.Rows(x.shape)
+    weights = memory.weights(lambda array: blocked.linear_weights(array, (size, 1, 1)), weight)
+    out = memory.blocks_of((n, features, 1, 1), batch=n)
+    start = None if bias is None else memory.copy(bias)
+    packs, steps = blocked.convolution(at, weights, start, out, relu=relu, new=memory.new, keep=True, **WINDOW)
+    run(packs)
+    with pytest.raises(ValueError, match="GatherFew: its Rows hold nothing yet"):
+        run(steps)
+    for rows in (memory.copy(x), memory.copy(x[::-1])):
+        blocked.pack(rows, at)
+        run(steps)
+        expected = reference.linear_forward(
+            *wide(rows[:, :, 0, 0], weight, np.zeros(features) if bias is None else bias)
+        )
+        assert_close(memory.unpack(out)[:, :, 0, 0], np.maximum(expected, 0) if relu else expected, np.float32)
+    assert np.isfinite(out.flat).all()
+
+
 @pytest.mark.parametrize("as_image", [False, True], ids=["blocks", "image"])
 def test_nan_reaches_the_outputs_that_see_it_and_no_others(memory, as_image):
     x, weight = draw(13, 3, 6, 5), draw(17, 3, 3, 2, seed=1)
@@ -676,7 +701,18 @@ def gather_few(
 ):
     rows, table = np.array(rows, np.intp), np.array(terms, np.int32)
     packed = packed or packing()
-    return kernels.GatherFew(floats(x), pixel, rows, packed, bias, of(*out), table, False, chunks, per)
+    return kernels.GatherFew(
+        x if isinstance(x, blocked.Rows) else floats(x),
+        pixel,
+        rows,
+        packed,
+        bias,
+        of(*out),
+        table,
+        False,
+        chunks,
+        per,
+    )
 
 
 def gather_one(*, x=(1, 8, 1, 1), packed=None, out=(1, 8, 1, 1), bias=None):
@@ -827,6 +863,13 @@ REFUSALS = {
         lambda: convolution(blocked.Pixels(floats(99), (1, 1, 4, 4), (0, 0)), weights(8, 1, 3, 3), of(1, 8, 4, 4)),
         lambda: convolution(blocked.Pixels(floats(99), (1, 1, 4, 4), (1, 1)), weights(8, 1, 3, 3), of(1, 8, 2, 2)),
     ],
+    "Rows": [
+        *(lambda shape=shape: blocked.Rows(shape) for shape in [(0, 3, 1, 1), (3, 0, 1, 1), (3, 4), (3, 4, 2, 1)]),
+        lambda: blocked.pack(np.zeros((2, 4, 1, 1), np.float32), blocked.Rows((3, 4, 1, 1))),
+        lambda: blocked.pack(np.zeros((3, 4, 1, 1)), blocked.Rows((3, 4, 1, 1))),
+        lambda: convolution(blocked.Rows((3, 4, 1, 1)), weights(8, 5, 1, 1), of(3, 8, 1, 1)),
+        lambda: gather_few(x=blocked.Rows((2, 7, 1, 1)), pixel=1, rows=(0, 7)),
+    ],
     "Pad": [
         lambda: kernels.Pad(of(1, 8, 2, 2), floats(127), (1, 1)),
         lambda: kernels.Pad(of(13, 8, 2, 2), floats(9999), (1, 1)),
@@ -972,6 +1015,9 @@ NOTHING = {
     "unpack": lambda: kernels.unpack_blocks(None, np.zeros((1, 1, 1, 1), np.float32), 1),
     "Pixels": lambda: blocked.Pixels(None, (1, 1, 2, 2), (0, 0)),
     "pack into no pixels": lambda: kernels.pack_pixels(np.zeros((1, 1, 1, 1), np.float32), None, 1),
+    "Rows": lambda: blocked.Rows(None),
+    "hold nothing": lambda: kernels.hold_rows(None, blocked.Rows((3, 4, 1, 1)), 1),
+    "hold in nothing": lambda: kernels.hold_rows(np.zeros((3, 4, 1, 1), np.float32), None, 1),
     "Pad": lambda: kernels.Pad(None, floats(99), (0, 0)),
     "GatherOne": lambda: kernels.GatherOne(None, packing(), None, of(1, 8, 1, 1), False),
     "GatherFew": lambda: kernels.GatherFew(
