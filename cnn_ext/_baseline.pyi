@@ -227,7 +227,7 @@ class GatherPacking(Gather):
         relu: bool,
         chunks: int,
         width: int,
-        per_task: int,
+        per_task: Pair,
         scratch: Callable[[int], Array],
     ) -> None: ...
 

@@ -197,9 +197,12 @@ def _gather(x, packing, bias, out: Blocks, terms, longest: int, relu: bool) -> S
 
 def _gather_packing(x, packing, bias, out: Blocks, terms, longest: int, relu: bool, width: int) -> Step:
     chunks = max(1, round(longest / _CHUNK))
-    per_task = max(width, min(4, out.channel_blocks * out.shape[2] // 8))
+    tasks = out.channel_blocks * out.shape[2]
+    per_task = (max(width, min(4, tasks // 8)), out.shape[0])
+    if tasks < 2 * width:
+        per_task = (-(-out.channel_blocks // 2), -(-out.shape[0] // 2))
     scratch = partial(workspace.scratch, dtype=np.float32)
-    return kernels.GatherPacking(x, packing, bias, out, terms, relu, chunks, width, max(1, per_task), scratch)
+    return kernels.GatherPacking(x, packing, bias, out, terms, relu, chunks, width, per_task, scratch)
 
 
 def convolution(
@@ -230,7 +233,7 @@ def convolution(
     direct = not isinstance(x, Blocks)  # the padding is there
     tiled = not few and winograd.wins(x, out, kernel, stride, padding, dilation)
     # Weights are packed as they are used where there are tasks enough without cutting the batch.
-    one_pass = not keep and _one_pixel(x, out) and out.channel_blocks >= 16
+    one_pass = not keep and _one_pixel(x, out) and out.channel_blocks >= 4
     if tiled:
         packing = winograd.packing(weight, x, out, False, new)
     else:
@@ -270,11 +273,12 @@ def _few(
     p, q, image = np.ogrid[:out_h, :out_w, :n]
     at = p * stride[0] * width + q * stride[1]
     steps: list[Step] = []
+    source: Rows | np.ndarray
     if isinstance(x, Rows):
         pieces = np.linspace(0, c // 8, max(1, round(c * out.lanes / _CHUNK)) + 1).astype(int) * 8
         pieces[-1] = c
         terms = [(first, first * out.lanes, last - first) for first, last in pairwise(pieces)]
-        source, pixel, x_rows = x, 1, image * c + at
+        source, pixel, x_rows = x, 1, image * c + at  # one pixel
     elif isinstance(x, Pixels):
         if dilation[1] == 1:  # a row of taps is one run
             taps = [(i, 0) for i in range(kernel[0])]
@@ -295,8 +299,9 @@ def _few(
         ]
         source, pixel, x_rows = x.flat, n * x.lanes, (at * n + image) * x.lanes
         if any(padding):
-            source = new(x.channel_blocks * height * width * pixel)
-            steps.append(kernels.Pad(x, source, padding))
+            padded = new(x.channel_blocks * height * width * pixel)
+            steps.append(kernels.Pad(x, padded, padding))
+            source = padded
     longest = sum(k for _, _, k in terms) * out.lanes
     x_rows = np.ascontiguousarray(x_rows.reshape(-1), np.intp)
     per_rows = max(24, -(-len(x_rows) * out.channel_blocks // 8 // 6) * 6)

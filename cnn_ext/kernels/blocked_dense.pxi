@@ -1,7 +1,7 @@
 # Products in which a weight meets one pixel of each image, forward and back to the input: the fully-connected layer's. There
 # is too little to do with a weight for a pass that packs it beforehand: it is packed shortly before it is used.
 #
-# A task owns a range of output blocks at one row of out's pixels. Its parts follow one another: a few output blocks, a pixel
+# A task owns a range of output blocks and of images at one row of out's pixels. Its parts follow one another: a few output blocks, a pixel
 # and a chunk of its terms. A unit is the weights of one term and output block. Forward, where a unit is sixteen rows of
 # sixteen weights, a part has several output blocks, so that rows of the weight are read in long runs, and the tiles of one
 # part copy the units of the next between their products. Other units, on the way back matrices to be transposed, are packed
@@ -30,7 +30,7 @@ cdef enum:
 
 cdef struct Part:
     Py_ssize_t task, index  # the index-th of its task
-    Py_ssize_t f_first, width, p, q, chunk
+    Py_ssize_t f_first, width, group_first, group_last, p, q, chunk
     Range terms
 
 
@@ -41,7 +41,7 @@ cdef struct Cursor:
 cdef class GatherPacking(Gather):
     """Gather with weights that are nowhere packed yet, x or out, or both, having one pixel.
 
-    width, per_task : output blocks of a part and of a task, at most. scratch : scratch(count) gives float32 memory for a call.
+    width : output blocks of a part, at most. per_task : output blocks and images of a task, at most. scratch : scratch(count) gives float32 memory for a call.
     """
     cdef object scratch
     cdef const int[:, ::1] packed_terms  # the terms, their w counting from the first weight of their chunk
@@ -52,9 +52,10 @@ cdef class GatherPacking(Gather):
 
     def __init__(
         self, x not None, PackWeights weights not None, float[::1] bias, Blocks out not None,
-        Terms terms not None, bint relu, Py_ssize_t chunks, Py_ssize_t width, Py_ssize_t per_task, scratch not None,
+        Terms terms not None, bint relu, Py_ssize_t chunks, Py_ssize_t width, tuple per_task not None, scratch not None,
     ):
-        super().__init__(x, weights, bias, out, terms, relu, chunks, (per_task, 1, max(1, out.at.n)))
+        per_f, images = per_task
+        super().__init__(x, weights, bias, out, terms, relu, chunks, (per_f, 1, images))
         if not self.one_pixel or width < 1:
             raise ValueError("GatherPacking: weights that meet several pixels are packed beforehand")
         cdef Packing* w = &weights.packing
@@ -64,7 +65,9 @@ cdef class GatherPacking(Gather):
             self.group = min(self.group, <Py_ssize_t>GATHER_MOST_16x1)
             self.groups = blocks(out.at.n, self.group)
             self.cut_batch()
-        self.part_width, self.scratch = min(width, per_task, out.at.channel_blocks), scratch
+        self.per_groups = blocks(images, self.group)
+        self.tasks_groups = blocks(self.groups, self.per_groups)
+        self.part_width, self.scratch = min(width, per_f, out.at.channel_blocks), scratch
         self.tap, self.most = w.in_lanes * w.out_lanes, blocks(terms.most, chunks)
         self.per_thread = 2 * self.part_width * self.most * self.tap
         sources = numpy.empty((terms.terms.shape[0], 2), numpy.intp)
@@ -123,7 +126,7 @@ cdef class GatherPacking(Gather):
         cdef int flags = (self.start if here.chunk == 0 else FROM_OUT) | (
             self.finish if here.chunk == self.chunks - 1 else 0), rows
         cdef Cursor packing = self.cursor(ahead), fetched = packing
-        cdef Py_ssize_t units = packing.left, calls = here.width * self.groups
+        cdef Py_ssize_t units = packing.left, calls = here.width * (here.group_last - here.group_first)
         cdef pynn_copy copy
         if self.copying:
             for f in range(AHEAD):
@@ -131,7 +134,7 @@ cdef class GatherPacking(Gather):
         for f in range(here.f_first, here.f_first + here.width):
             if self.start:
                 bias = &self.bias[0] + f * out.lanes
-            for group in range(self.groups):
+            for group in range(here.group_first, here.group_last):
                 due += units
                 copy.to = NULL
                 if self.copying and due >= calls and self.is_whole(ahead, &packing):
@@ -154,11 +157,13 @@ cdef class GatherPacking(Gather):
 
     cdef Part part(self, Py_ssize_t task, Py_ssize_t index) noexcept nogil:
         """Of no width past the end of its task or of the tasks."""
-        cdef Py_ssize_t first = task % self.tasks_f * self.per_f
+        cdef Py_ssize_t first = task % self.tasks_f * self.per_f, group = task // self.tasks_f % self.tasks_groups
         cdef Py_ssize_t last = min(first + self.per_f, self.out.at.channel_blocks), each = self.out.at.w * self.chunks
         cdef Part found
-        found.task, found.index, found.p = task, index, task // self.tasks_f
+        found.task, found.index, found.p = task, index, task // self.tasks_f // self.tasks_groups
         found.q, found.chunk = index % each // self.chunks, index % self.chunks
+        found.group_first = group * self.per_groups
+        found.group_last = min(found.group_first + self.per_groups, self.groups)
         found.f_first = first + index // each * self.part_width
         found.width = max(0, min(self.part_width, last - found.f_first)) if found.p < self.out.at.h else 0
         found.terms.first = found.terms.last = 0

@@ -689,7 +689,7 @@ def gather(terms, x=None, *, bias=None, packed=None, chunks=1, per_task=(1, 1, 1
     return kernels.Gather(x, packed, bias, of(1, 8, 1, 1), terms, False, chunks, per_task)
 
 
-def gather_packing(terms=None, *, x=(1, 8, 2, 2), bias=None, packed=None, out=(1, 8, 1, 1), width=1, per_task=1):
+def gather_packing(terms=None, *, x=(1, 8, 2, 2), bias=None, packed=None, out=(1, 8, 1, 1), width=1, per_task=(1, 1)):
     packed = packing(None) if packed is None else packed
     return kernels.GatherPacking(
         of(*x), packed, bias, of(*out), terms or places(terms=((0, 0, 8),)), False, 1, width, per_task, floats
@@ -842,7 +842,8 @@ REFUSALS = {
         lambda: gather_packing(bias=floats(7)),
         lambda: gather_packing(out=(1, 16, 1, 1)),
         lambda: gather_packing(width=0),
-        lambda: gather_packing(per_task=0),
+        lambda: gather_packing(per_task=(0, 1)),
+        lambda: gather_packing(per_task=(1, 0)),
     ],
     "GatherOne": [
         lambda: gather_one(x=(2, 8, 1, 1)),
@@ -1027,7 +1028,7 @@ NOTHING = {
     "Terms": lambda: kernels.Terms(*[None] * 6),
     "Gather": lambda: gather(None),
     "GatherPacking": lambda: kernels.GatherPacking(
-        None, packing(None), None, of(1, 8, 1, 1), places(), False, 1, 1, 1, floats
+        None, packing(None), None, of(1, 8, 1, 1), places(), False, 1, 1, (1, 1), floats
     ),
     "Outer": lambda: kernels.Outer(
         None, of(1, 8, 2, 2), weights(8, 8, 3, 3), (1, 1), (0, 0), (1, 1), 1, floats(99)
