@@ -56,6 +56,7 @@ New = Callable[[int], np.ndarray]
 BATCH = 12  # images of a block
 _CHUNK = 4096  # floats of packed weights taken at a time: half of a first-level cache of 32 KB
 _CHAIN = 8192  # products that a float sums one after the other, at most some: more slots lose less by rounding
+_scratch = partial(workspace.scratch, dtype=np.float32)
 _TASKS = 32  # pieces that a pass is cut into, at least, where it has as many
 
 
@@ -201,8 +202,7 @@ def _gather_packing(x, packing, bias, out: Blocks, terms, longest: int, relu: bo
     per_task = (max(width, min(4, tasks // 8)), out.shape[0])
     if tasks < 2 * width:
         per_task = (-(-out.channel_blocks // 2), -(-out.shape[0] // 2))
-    scratch = partial(workspace.scratch, dtype=np.float32)
-    return kernels.GatherPacking(x, packing, bias, out, terms, relu, chunks, width, per_task, scratch)
+    return kernels.GatherPacking(x, packing, bias, out, terms, relu, chunks, width, per_task, _scratch)
 
 
 def convolution(
@@ -422,14 +422,14 @@ def joined(steps: list[Step]) -> list[Step]:
     """The same steps in fewer calls.
 
     A pass over an array right after the product that writes it, or right before the one that reads it, is taken
-    along by that product, whose rows are in the cache then.
+    along by that product, whose rows are in the cache then. What a first layer's weight gradient reads is then not kept.
     """
     kept: list[Step] = []
     for step in steps:
         before = kept[-1] if kept else None
         if isinstance(before, kernels.Gather) and isinstance(step, kernels.Slices) and before.take(step):
             continue
-        if isinstance(step, kernels.Outer) and isinstance(before, kernels.UnitBackward) and step.take(before):
+        if isinstance(step, kernels.Outer) and isinstance(before, kernels.UnitBackward) and step.take(before, _scratch):
             kept.pop()
         kept.append(step)
     return kept

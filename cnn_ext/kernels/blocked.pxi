@@ -389,5 +389,8 @@ cdef class Slices(Step):
         return self.pieces.first(slot) * self.row_stride
 
     cdef Py_ssize_t last_row(self, Py_ssize_t slot) noexcept nogil:
-        cdef Py_ssize_t last = self.pieces.last(slot)
-        return self.product.at.h if last == self.pieces.height else last * self.row_stride
+        return self.row_after(self.pieces.last(slot))
+
+    cdef Py_ssize_t row_after(self, Py_ssize_t row) noexcept nogil:
+        """Of the product's array, after those of the pieces' rows before `row`."""
+        return self.product.at.h if row == self.pieces.height else row * self.row_stride

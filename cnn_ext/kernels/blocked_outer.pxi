@@ -49,11 +49,13 @@ cdef class Outer(Step):
     cdef Blocks dy, x_blocks
     cdef Image x_image
     cdef Weights grad
-    cdef Slices before
+    cdef UnitBackward before
+    cdef object scratch
+    cdef float[::1] rows_memory
     cdef Pieces pieces
     cdef Axis rows, columns
     cdef float[::1] memory
-    cdef Py_ssize_t slots, in_lanes, in_blocks, block
+    cdef Py_ssize_t slots, in_lanes, in_blocks, block, per_thread
     cdef outer_rows kernel
 
     def __init__(
@@ -95,17 +97,24 @@ cdef class Outer(Step):
             raise ValueError("Outer: memory does not hold its slots")
         self.worth_threads = dy.size * g.kh * g.kw * g.c > 1_000_000
 
-    def take(self, Slices before not None):
-        """Takes along a step that writes dy, where x is an Image: each of its slots is worked on before its product.
+    def take(self, UnitBackward before not None, scratch not None):
+        """Takes along the step that makes dy, where x is an Image: a few rows at a time, which are then nowhere kept.
 
-        Returns whether that can be; if so, the step must not be called on its own.
+        scratch : scratch(count) gives float32 memory for a call. Returns whether that can be; if so, the step must not be
+        called on its own, and nothing else may read dy.
         """
         if self.x_image is None or self.before is not None or not before.joins(self.dy):
             return False
         if before.pieces.slots > self.slots:
             return False
-        self.before, self.pieces, self.slots = before, before.pieces, before.pieces.slots
+        self.before, self.pieces, self.slots, self.scratch = before, before.pieces, before.pieces.slots, scratch
+        self.per_thread = before.most_rows() * self.dy.at.w * BATCH * self.dy.lanes
         return True
+
+    def __call__(self, int n_threads):
+        if self.before is not None:
+            self.rows_memory = self.scratch(n_threads * self.per_thread)
+        super().__call__(n_threads)
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, pairs = self.dy.channel_blocks * self.in_blocks
@@ -192,46 +201,46 @@ cdef class Outer(Step):
     cdef void image_slot(self, Py_ssize_t slot) noexcept nogil:
         """The tile of one output block, over one slot of rows; the rows of a tile are a row of taps × channels."""
         cdef Layout* dy = &self.dy.at
-        cdef Py_ssize_t f = self.pieces.channel_block(slot), block = self.pieces.block(slot), p, q, some
-        cdef Py_ssize_t p_first = self.pieces.first(slot), p_last = self.pieces.last(slot)
+        cdef Py_ssize_t f = self.pieces.channel_block(slot), block = self.pieces.block(slot), p, i
         cdef float* tile = &self.memory[0] + (slot % self.slots * dy.channel_blocks + f) * self.block
-        cdef int rows = rows_of(dy, block)
-        if self.before is not None:
-            p_first, p_last = self.before.first_row(slot), self.before.last_row(slot)
-            self.before.slot(slot)
+        cdef Py_ssize_t row = dy.w * rows_of(dy, block) * dy.lanes
+        cdef float* dy_row
         memset(tile, 0, self.block * sizeof(float))
-        for p in range(p_first, p_last):
-            for some in range(blocks(dy.w, 2 * CHUNK_PIXELS)):
-                self.image_row(
-                    tile, f, block, rows, p, some * 2 * CHUNK_PIXELS, min((some + 1) * 2 * CHUNK_PIXELS, dy.w))
+        for p in range(self.pieces.first(slot), self.pieces.last(slot)):
+            if self.before is None:
+                self.image_row(tile, block, p, block_at(dy, block, f) + p * row)
+            else:
+                dy_row = &self.rows_memory[0] + threadid() * self.per_thread
+                self.before.rows(block, f, p, p + 1, dy_row)
+                for i in range(p * self.before.row_stride, self.before.row_after(p + 1)):
+                    self.image_row(tile, block, i, dy_row)
+                    dy_row += row
 
-    cdef void image_row(
-        self, float* tile, Py_ssize_t f, Py_ssize_t block, int rows, Py_ssize_t p, Py_ssize_t q_first, Py_ssize_t q_last
-    ) noexcept nogil:
-        """What output pixels q_first … q_last − 1 of row p add to a tile."""
+    cdef void image_row(self, float* tile, Py_ssize_t block, Py_ssize_t p, const float* dy_row) noexcept nogil:
+        """What row p of the output adds to a tile; dy_row : its first pixel of dy."""
         cdef ImageLayout* x = &self.x_image.at
         cdef Layout* dy = &self.dy.at
         cdef Py_ssize_t joined = self.grad.at.kw if self.columns.dilation == 1 else 1, height = joined * x.c, i, j
-        cdef Py_ssize_t q = q_first
+        cdef Py_ssize_t first, q, some, rows = rows_of(dy, block)
         # With one channel and no stride, the images of neighbouring pixels follow one another in x as in dy.
-        cdef Py_ssize_t at_a_time = q_last - q_first if x.c * self.columns.stride == 1 and rows == BATCH else 1
+        cdef bint follow = x.c * self.columns.stride == 1 and rows == BATCH
         cdef pynn_run[RUNS] runs
-        cdef int n = 0
-        while q < q_last:
-            runs[n].x = q * self.columns.stride * x.c * BATCH
-            runs[n].dy = (p * dy.w + q) * rows * dy.lanes
-            runs[n].k = at_a_time * rows
-            n += 1
-            q = q + at_a_time
-        for i in range(self.grad.at.kh):
-            for j in range(self.grad.at.kw // joined):
-                self.kernel(
-                    <int>height,
-                    image_at(x, block) + ((p * self.rows.stride + i * self.rows.dilation) * x.w
-                                          + j * self.columns.dilation) * x.c * BATCH,
-                    block_at(dy, block, f), &runs[0], n, FROM_OUT,
-                    tile + (i * self.grad.at.kw + j) * x.c * dy.lanes, dy.lanes,
-                )
+        cdef int n
+        for first from 0 <= first < dy.w by 2 * CHUNK_PIXELS:
+            some = min(dy.w - first, <Py_ssize_t>(2 * CHUNK_PIXELS))
+            n = 1 if follow else <int>some
+            for q in range(n):
+                runs[q].x = (first + q) * self.columns.stride * x.c * BATCH
+                runs[q].dy = (first + q) * rows * dy.lanes
+                runs[q].k = some * rows if follow else rows
+            for i in range(self.grad.at.kh):
+                for j in range(self.grad.at.kw // joined):
+                    self.kernel(
+                        <int>height,
+                        image_at(x, block) + ((p * self.rows.stride + i * self.rows.dilation) * x.w
+                                              + j * self.columns.dilation) * x.c * BATCH,
+                        dy_row, &runs[0], n, FROM_OUT, tile + (i * self.grad.at.kw + j) * x.c * dy.lanes, dy.lanes,
+                    )
 
     cdef void reduce(self, Py_ssize_t pair) noexcept nogil:
         """The pair's slots summed in order, into the gradient."""

@@ -458,19 +458,19 @@ cdef class UnitBackward(Slices):
     cdef bint relu
     cdef PoolWindow window
     cdef const uint8_t[::1] index
+    cdef bint point, gaps  # windows of one pixel; pixels between or after the windows
 
     def __init__(
         self, Blocks dout not None, Blocks out, bint relu, Norm norm, Blocks x, tuple window not None,
         const uint8_t[::1] index, Blocks dx not None,
     ):
         cdef PoolWindow w
-        cdef bint point
         set_window(&w, window)
-        point = w.kernel_h * w.kernel_w == 1 and w.stride_h * w.stride_w == 1
+        self.point = w.kernel_h * w.kernel_w == 1 and w.stride_h * w.stride_w == 1
         if (
             not pools(&w, &dx.at, &dout.at) or (relu and (out is None or not alike(out, dout)))
             or (norm is not None and (x is None or not alike(x, dx) or not norm.fits(dx)))
-            or (not point and (index is None or not indexes(index, &w, dout)))
+            or (not self.point and (index is None or not indexes(index, &w, dout)))
         ):
             raise ValueError("UnitBackward: dout, out, norm, x, window, index and dx do not belong together")
         self.dout, self.out, self.relu, self.norm, self.x, self.dx = dout, out, relu, norm, x, dx
@@ -478,43 +478,59 @@ cdef class UnitBackward(Slices):
         self.apart = windows_apart(&w)
         self.pieces = Pieces(dx, dout.at.h if self.apart else 1)
         self.product, self.row_stride = dx, w.stride_h
+        self.gaps = w.kernel_h < w.stride_h or w.kernel_w < w.stride_w or (
+            (dout.at.h * w.stride_h, dout.at.w * w.stride_w) != (dx.at.h, dx.at.w))
         self.worth_threads = dx.size > 100_000
         if not self.apart and norm is not None:
             raise ValueError("UnitBackward: overlapping windows and a norm are separate units")
 
     cdef void slot(self, Py_ssize_t slot) noexcept nogil:
-        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), p, q, i, j
-        cdef Py_ssize_t first = self.pieces.first(slot), last = self.pieces.last(slot)
+        cdef Layout* x = &self.dx.at
         cdef PoolWindow* w = &self.window
-        if w.kernel_h * w.kernel_w == 1 and w.stride_h * w.stride_w == 1:
-            self.pixels(block, cb, first * self.dx.at.w, last * self.dx.at.w)
+        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), first, p, q, i, j
+        cdef Py_ssize_t pixel = rows_of(x, block) * x.lanes
+        cdef float* dx = block_at(x, block, cb)
+        if self.apart:
+            first = self.pieces.first(slot)
+            self.rows(block, cb, first, self.pieces.last(slot), dx + first * w.stride_h * x.w * pixel)
             return
-        if not self.apart:  # then a slot is all rows
-            memset(
-                block_at(&self.dx.at, block, cb), 0,
-                self.dx.at.h * self.dx.at.w * rows_of(&self.dx.at, block) * self.dx.lanes * sizeof(float),
-            )
-            first, last = 0, self.dout.at.h
+        memset(dx, 0, x.h * x.w * pixel * sizeof(float))  # a slot is all rows
+        for p in range(self.dout.at.h):
+            for q in range(self.dout.at.w):
+                i, j = max(p * w.stride_h - w.pad_h, 0), max(q * w.stride_w - w.pad_w, 0)
+                self.scatter(block, cb, p, q, dx + (i * x.w + j) * pixel)
+
+    cdef void rows(
+        self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last, float* dx
+    ) noexcept nogil:
+        """Rows first … last − 1 of dout, whose windows are apart; `dx` is the first row that they go to."""
+        cdef PoolWindow* w = &self.window
+        cdef Py_ssize_t pixel = rows_of(&self.dx.at, block) * self.dx.lanes, row = self.dx.at.w * pixel, p, q, i, j
+        cdef Py_ssize_t top = first * w.stride_h
+        if self.point:
+            self.pixels(block, cb, first * self.dx.at.w, last * self.dx.at.w, dx)
+            return
         for p in range(first, last):
             for q in range(self.dout.at.w):
-                self.scatter(block, cb, p, q, p * w.stride_h - w.pad_h, q * w.stride_w - w.pad_w)
-        if self.apart:  # the pixels between and after the windows
-            for i in range(self.first_row(slot), self.last_row(slot)):
+                self.scatter(block, cb, p, q, dx + (p * w.stride_h - top) * row + q * w.stride_w * pixel)
+        if self.gaps:
+            for i in range(top, self.row_after(last)):
                 for j in range(self.dx.at.w):
                     if (
                         i % w.stride_h >= w.kernel_h or j % w.stride_w >= w.kernel_w
                         or i // w.stride_h >= self.dout.at.h or j // w.stride_w >= self.dout.at.w
                     ):
-                        self.untouched(block, cb, i, j)
+                        self.untouched(block, cb, i, j, dx + (i - top) * row + j * pixel)
 
-    cdef void pixels(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-        """Where nothing was pooled: pixels first … last − 1."""
+    cdef void pixels(
+        self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last, float* dx
+    ) noexcept nogil:
+        """Where nothing was pooled: pixels first … last − 1; `dx` is the first."""
         cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, v, k
         cdef Py_ssize_t at = block_at(&self.dx.at, block, cb) - self.dx.at.data + first * pixel
         cdef const float* dout = self.dout.at.data + at
         cdef const float* out = self.out.at.data + at if self.relu else NULL
         cdef const float* x = self.x.at.data + at if self.norm is not None else NULL
-        cdef float* dx = self.dx.at.data + at
         cdef NormBack norm
         cdef lanes dz
         for v from 0 <= v < each by LANE_WIDTH:
@@ -528,49 +544,55 @@ cdef class UnitBackward(Slices):
                     dz = through_norm(dz, (<const lanes*>(x + k))[0], &norm)
                 (<lanes*>(dx + k))[0] = dz
 
-    cdef void scatter(
-        self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q, Py_ssize_t top, Py_ssize_t left
-    ) noexcept nogil:
-        """One pixel of dout to the pixels of its window, whose first pixel is (top, left)."""
+    cdef void scatter(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q, float* dx) noexcept nogil:
+        """One pixel of dout to the pixels of its window, of which `dx` is the first inside."""
+        cdef PoolWindow* w = &self.window
         cdef int n = rows_of(&self.dx.at, block)
         cdef Py_ssize_t each = self.dx.lanes, pixel = n * each, row = self.dx.at.w * pixel, v
-        cdef Py_ssize_t i0 = max(top, 0), height = min(top + self.window.kernel_h, self.dx.at.h) - i0
-        cdef Py_ssize_t j0 = max(left, 0), width = min(left + self.window.kernel_w, self.dx.at.w) - j0
+        cdef Py_ssize_t top = p * w.stride_h - w.pad_h, left = q * w.stride_w - w.pad_w
+        cdef Py_ssize_t i0 = max(top, 0), height = min(top + w.kernel_h, self.dx.at.h) - i0
+        cdef Py_ssize_t j0 = max(left, 0), width = min(left + w.kernel_w, self.dx.at.w) - j0
         cdef Py_ssize_t source = block_at(&self.dout.at, block, cb) - self.dout.at.data + (p * self.dout.at.w + q) * pixel
-        cdef Py_ssize_t target = block_at(&self.dx.at, block, cb) - self.dx.at.data + i0 * row + j0 * pixel
         cdef const float* out = self.out.at.data + source if self.relu else NULL
-        cdef const float* x = self.x.at.data + target if self.norm is not None else NULL
+        cdef const float* x = NULL
         cdef NormBack norm
+        if self.norm is not None:
+            x = block_at(&self.x.at, block, cb) + i0 * row + j0 * pixel
         for v from 0 <= v < each by LANE_WIDTH:
             if self.norm is not None:
                 self.norm_back(cb * each + v, &norm)
             if height == 2 and width == 2:  # by far the most frequent: constant counts
                 spread(
                     self.dout.at.data + source + v, out, &self.index[source + v], n, each, x, &norm, row, pixel, 2, 2,
-                    not self.apart, self.dx.at.data + target + v)
+                    not self.apart, dx + v)
             else:
                 spread(
                     self.dout.at.data + source + v, out, &self.index[source + v], n, each, x, &norm, row, pixel, height,
-                    width, not self.apart, self.dx.at.data + target + v)
+                    width, not self.apart, dx + v)
             if out != NULL:
                 out += LANE_WIDTH
             if x != NULL:
                 x += LANE_WIDTH
 
-    cdef void untouched(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
-        """A pixel of dx that no window has."""
+    cdef void untouched(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t i, Py_ssize_t j, float* dx) noexcept nogil:
+        """Pixel (i, j), which no window has."""
         cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, k, v
-        cdef Py_ssize_t at = block_at(&self.dx.at, block, cb) - self.dx.at.data + (i * self.dx.at.w + j) * pixel
+        cdef const float* x = NULL
         cdef NormBack norm
         cdef lanes zero = lanes_all(0)
+        if self.norm is not None:
+            x = block_at(&self.x.at, block, cb) + (i * self.dx.at.w + j) * pixel
         for v from 0 <= v < each by LANE_WIDTH:
-            if self.norm is not None:
+            if x != NULL:
                 self.norm_back(cb * each + v, &norm)
             for k from v <= k < pixel by each:
-                (<lanes*>(self.dx.at.data + at + k))[0] = (
-                    through_norm(zero, (<const lanes*>(self.x.at.data + at + k))[0], &norm)
-                    if self.norm is not None else zero
+                (<lanes*>(dx + k))[0] = (
+                    through_norm(zero, (<const lanes*>(x + k))[0], &norm) if x != NULL else zero
                 )
+
+    cdef Py_ssize_t most_rows(self):
+        """Of dx, that one row of dout goes to."""
+        return max(self.window.stride_h, self.dx.at.h - (self.dout.at.h - 1) * self.window.stride_h)
 
     cdef void norm_back(self, Py_ssize_t channel, NormBack* norm) noexcept nogil:
         norm.a, norm.b = (<lanes*>&self.norm.a[channel])[0], (<lanes*>&self.norm.b[channel])[0]
