@@ -422,15 +422,17 @@ def joined(steps: list[Step]) -> list[Step]:
     """The same steps in fewer calls.
 
     A pass over an array right after the product that writes it, or right before the one that reads it, is taken
-    along by that product, whose rows are in the cache then. What a first layer's weight gradient reads is then not kept.
+    along by that product, whose rows are in the cache then. What a first layer's weight gradient reads is not
+    kept then.
     """
     kept: list[Step] = []
     for step in steps:
         before = kept[-1] if kept else None
         if isinstance(before, kernels.Gather) and isinstance(step, kernels.Slices) and before.take(step):
             continue
-        if isinstance(step, kernels.Outer) and isinstance(before, kernels.UnitBackward) and step.take(before, _scratch):
-            kept.pop()
+        if isinstance(step, kernels.Outer) and isinstance(before, kernels.UnitBackward):
+            if step.take(before, _scratch):
+                kept.pop()
         kept.append(step)
     return kept
 

@@ -689,7 +689,9 @@ def gather(terms, x=None, *, bias=None, packed=None, chunks=1, per_task=(1, 1, 1
     return kernels.Gather(x, packed, bias, of(1, 8, 1, 1), terms, False, chunks, per_task)
 
 
-def gather_packing(terms=None, *, x=(1, 8, 2, 2), bias=None, packed=None, out=(1, 8, 1, 1), width=1, per_task=(1, 1)):
+def gather_packing(
+    terms=None, *, x=(1, 8, 2, 2), bias=None, packed=None, out=(1, 8, 1, 1), width=1, per_task=(1, 1)
+):
     packed = packing(None) if packed is None else packed
     return kernels.GatherPacking(
         of(*x), packed, bias, of(*out), terms or places(terms=((0, 0, 8),)), False, 1, width, per_task, floats
