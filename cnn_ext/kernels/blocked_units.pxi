@@ -223,6 +223,25 @@ cdef bint axis_pools(Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t pad, Py_ss
     return 0 <= pad < kernel <= size + 2 * pad and stride >= 1 and out == (size + 2 * pad - kernel) // stride + 1
 
 
+cdef struct Windows:  # neighbouring ones of equal size: what of the first lies inside, and how many
+    Py_ssize_t top, left, height, width, count
+
+
+cdef Windows windows_at(
+    const PoolWindow* w, const Layout* x, Py_ssize_t out_w, Py_ssize_t p, Py_ssize_t q
+) noexcept nogil:
+    """Window (p, q) and those after it in its row that are as large."""
+    cdef Py_ssize_t top = p * w.stride_h - w.pad_h, left = q * w.stride_w - w.pad_w
+    cdef Windows found
+    found.top, found.left = max(top, 0), max(left, 0)
+    found.height = min(top + w.kernel_h, x.h) - found.top
+    found.width = min(left + w.kernel_w, x.w) - found.left
+    found.count = 1
+    if found.width == w.kernel_w:
+        found.count = min((x.w + w.pad_w - w.kernel_w) // w.stride_w + 1, out_w) - q
+    return found
+
+
 cdef bint indexes(const uint8_t[::1] index, const PoolWindow* w, Blocks out):
     """Whether an index has a byte for each value of `out`, and a byte numbers the pixels of a window."""
     return index.shape[0] >= out.size and <Py_ssize_t>w.kernel_h * w.kernel_w <= 256
@@ -265,12 +284,9 @@ cdef class Unit(Slices):
             self.pixels(block, cb, first * self.x.at.w, last * self.x.at.w)
             return
         for p in range(first, last):
-            for q in range(self.out.at.w):
-                self.window_maximum(
-                    block, cb, p, q,
-                    max(p * w.stride_h - w.pad_h, 0), min(p * w.stride_h - w.pad_h + w.kernel_h, self.x.at.h),
-                    max(q * w.stride_w - w.pad_w, 0), min(q * w.stride_w - w.pad_w + w.kernel_w, self.x.at.w),
-                )
+            q = 0
+            while q < self.out.at.w:
+                q += self.maxima(block, cb, p, q)
 
     cdef void pixels(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
         """Where there is nothing to pool: pixels first … last − 1."""
@@ -293,15 +309,14 @@ cdef class Unit(Slices):
             x += LANE_WIDTH
             out += LANE_WIDTH
 
-    cdef void window_maximum(
-        self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q, Py_ssize_t i0, Py_ssize_t i1,
-        Py_ssize_t j0, Py_ssize_t j1,
-    ) noexcept nogil:
-        """One pixel of out, from input rows i0 … i1 − 1 and columns j0 … j1 − 1."""
+    cdef Py_ssize_t maxima(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q) noexcept nogil:
+        """Pixel q of row p of out and those after it whose windows are as large. Returns how many."""
         cdef int n = rows_of(&self.x.at, block), relu = self.relu
         cdef Py_ssize_t each = self.x.lanes, pixel = n * each, row = self.x.at.w * pixel, v
+        cdef Py_ssize_t step = self.window.stride_w * pixel
         cdef Py_ssize_t to = block_at(&self.out.at, block, cb) - self.out.at.data + (p * self.out.at.w + q) * pixel
-        cdef const float* x = block_at(&self.x.at, block, cb) + i0 * row + j0 * pixel
+        cdef Windows w = windows_at(&self.window, &self.x.at, self.out.at.w, p, q)
+        cdef const float* x = block_at(&self.x.at, block, cb) + w.top * row + w.left * pixel
         cdef float* out = self.out.at.data + to
         cdef float* picked = NULL
         cdef uint8_t* index = NULL
@@ -317,64 +332,79 @@ cdef class Unit(Slices):
                 shift = (<lanes*>&self.norm.shift[cb * each + v])[0]
             # Two by two is by far the most frequent: constant counts.
             if self.norm is None and index == NULL and picked == NULL:
-                if i1 - i0 == 2 and j1 - j0 == 2:
-                    maximum(x + v, row, pixel, 2, 2, n, each, relu, out + v)
+                if w.height == 2 and w.width == 2:
+                    maximum(x + v, row, pixel, 2, 2, w.count, step, n, each, relu, out + v)
                 else:
-                    maximum(x + v, row, pixel, i1 - i0, j1 - j0, n, each, relu, out + v)
-            elif i1 - i0 == 2 and j1 - j0 == 2:
-                pool(x + v, row, pixel, 2, 2, n, each, mean, scale, shift, relu, out + v, index, picked)
+                    maximum(x + v, row, pixel, w.height, w.width, w.count, step, n, each, relu, out + v)
+            elif w.height == 2 and w.width == 2:
+                pool(x + v, row, pixel, 2, 2, w.count, step, n, each, mean, scale, shift, relu, out + v, index, picked)
             else:
-                pool(x + v, row, pixel, i1 - i0, j1 - j0, n, each, mean, scale, shift, relu, out + v, index, picked)
+                pool(
+                    x + v, row, pixel, w.height, w.width, w.count, step, n, each, mean, scale, shift, relu, out + v, index,
+                    picked)
             if index != NULL:
                 index += LANE_WIDTH
             if picked != NULL:
                 picked += LANE_WIDTH
+        return w.count
 
 
 cdef inline void pool(
-    const float* x, Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, int n, Py_ssize_t each,
-    lanes mean, lanes scale, lanes shift, bint relu, float* out, uint8_t* index, float* picked,
+    const float* x, Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, Py_ssize_t count,
+    Py_ssize_t step, int n, Py_ssize_t each, lanes mean, lanes scale, lanes shift, bint relu, float* out, uint8_t* index,
+    float* picked,
 ) noexcept nogil:
-    """Unit for one window of height × width pixels and LANE_WIDTH channels of n images, which lie `each` floats apart."""
+    """Unit for `count` windows of height × width pixels, `step` floats apart, and LANE_WIDTH channels of n images, which lie
+    `each` floats apart."""
     cdef lanes original, value, best, picked_there
     cdef lane_flags number, beats
-    cdef Py_ssize_t k, i, j
-    for k from 0 <= k < n * each by each:
-        picked_there = (<const lanes*>(x + k))[0]
-        best = (picked_there - mean) * scale + shift
-        number = lanes_index(0)
-        for i in range(height):
-            for j in range(width):
-                if i + j > 0:
-                    original = (<const lanes*>(x + k + i * row + j * pixel))[0]
-                    value = (original - mean) * scale + shift
-                    beats = lanes_beat(value, best)
-                    lanes_put(beats, value, &best)
-                    lanes_put(beats, original, &picked_there)
-                    lanes_put_number(beats, <int>(i * width + j), &number)
+    cdef Py_ssize_t q, k, i, j
+    for q in range(count):
+        for k from 0 <= k < n * each by each:
+            picked_there = (<const lanes*>(x + k))[0]
+            best = (picked_there - mean) * scale + shift
+            number = lanes_index(0)
+            for i in range(height):
+                for j in range(width):
+                    if i + j > 0:
+                        original = (<const lanes*>(x + k + i * row + j * pixel))[0]
+                        value = (original - mean) * scale + shift
+                        beats = lanes_beat(value, best)
+                        lanes_put(beats, value, &best)
+                        lanes_put(beats, original, &picked_there)
+                        lanes_put_number(beats, <int>(i * width + j), &number)
+            if index != NULL:
+                lanes_put_index(index + k, number)
+            if picked != NULL:
+                # x itself: scale may be zero, so that it cannot be had from the output.
+                (<lanes*>(picked + k))[0] = picked_there
+            (<lanes*>(out + k))[0] = lanes_relu(best) if relu else best
+        x += step
+        out += pixel
         if index != NULL:
-            lanes_put_index(index + k, number)
+            index += pixel
         if picked != NULL:
-            # x itself: scale may be zero, so that it cannot be had from the output.
-            (<lanes*>(picked + k))[0] = picked_there
-        (<lanes*>(out + k))[0] = lanes_relu(best) if relu else best
+            picked += pixel
 
 
 cdef inline void maximum(
-    const float* x, Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, int n, Py_ssize_t each,
-    bint relu, float* out,
+    const float* x, Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, Py_ssize_t count,
+    Py_ssize_t step, int n, Py_ssize_t each, bint relu, float* out,
 ) noexcept nogil:
     """`pool` without a norm, of which nothing need be known but the maximum."""
     cdef lanes value, best
-    cdef Py_ssize_t k, i, j
-    for k from 0 <= k < n * each by each:
-        best = (<const lanes*>(x + k))[0]
-        for i in range(height):
-            for j in range(width):
-                if i + j > 0:
-                    value = (<const lanes*>(x + k + i * row + j * pixel))[0]
-                    lanes_put(lanes_beat(value, best), value, &best)
-        (<lanes*>(out + k))[0] = lanes_relu(best) if relu else best
+    cdef Py_ssize_t q, k, i, j
+    for q in range(count):
+        for k from 0 <= k < n * each by each:
+            best = (<const lanes*>(x + k))[0]
+            for i in range(height):
+                for j in range(width):
+                    if i + j > 0:
+                        value = (<const lanes*>(x + k + i * row + j * pixel))[0]
+                        lanes_put(lanes_beat(value, best), value, &best)
+            (<lanes*>(out + k))[0] = lanes_relu(best) if relu else best
+        x += step
+        out += pixel
 
 
 cdef class ChannelSums(Slices):
@@ -487,7 +517,7 @@ cdef class UnitBackward(Slices):
     cdef void slot(self, Py_ssize_t slot) noexcept nogil:
         cdef Layout* x = &self.dx.at
         cdef PoolWindow* w = &self.window
-        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), first, p, q, i, j
+        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), first, p, q
         cdef Py_ssize_t pixel = rows_of(x, block) * x.lanes
         cdef float* dx = block_at(x, block, cb)
         if self.apart:
@@ -496,9 +526,9 @@ cdef class UnitBackward(Slices):
             return
         memset(dx, 0, x.h * x.w * pixel * sizeof(float))  # a slot is all rows
         for p in range(self.dout.at.h):
-            for q in range(self.dout.at.w):
-                i, j = max(p * w.stride_h - w.pad_h, 0), max(q * w.stride_w - w.pad_w, 0)
-                self.scatter(block, cb, p, q, dx + (i * x.w + j) * pixel)
+            q = 0
+            while q < self.dout.at.w:
+                q += self.scatter(block, cb, p, q, dx, 0)
 
     cdef void rows(
         self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last, float* dx
@@ -511,8 +541,9 @@ cdef class UnitBackward(Slices):
             self.pixels(block, cb, first * self.dx.at.w, last * self.dx.at.w, dx)
             return
         for p in range(first, last):
-            for q in range(self.dout.at.w):
-                self.scatter(block, cb, p, q, dx + (p * w.stride_h - top) * row + q * w.stride_w * pixel)
+            q = 0
+            while q < self.dout.at.w:
+                q += self.scatter(block, cb, p, q, dx, top)
         if self.gaps:
             for i in range(top, self.row_after(last)):
                 for j in range(self.dx.at.w):
@@ -544,35 +575,38 @@ cdef class UnitBackward(Slices):
                     dz = through_norm(dz, (<const lanes*>(x + k))[0], &norm)
                 (<lanes*>(dx + k))[0] = dz
 
-    cdef void scatter(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q, float* dx) noexcept nogil:
-        """One pixel of dout to the pixels of its window, of which `dx` is the first inside."""
-        cdef PoolWindow* w = &self.window
+    cdef Py_ssize_t scatter(
+        self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q, float* dx, Py_ssize_t dx_row
+    ) noexcept nogil:
+        """Pixel q of row p of dout, and those after it whose windows are as large, to the pixels of their windows; row
+        dx_row begins at `dx`. Returns how many."""
+        cdef Windows w = windows_at(&self.window, &self.dx.at, self.dout.at.w, p, q)
         cdef int n = rows_of(&self.dx.at, block)
         cdef Py_ssize_t each = self.dx.lanes, pixel = n * each, row = self.dx.at.w * pixel, v
-        cdef Py_ssize_t top = p * w.stride_h - w.pad_h, left = q * w.stride_w - w.pad_w
-        cdef Py_ssize_t i0 = max(top, 0), height = min(top + w.kernel_h, self.dx.at.h) - i0
-        cdef Py_ssize_t j0 = max(left, 0), width = min(left + w.kernel_w, self.dx.at.w) - j0
+        cdef Py_ssize_t step = self.window.stride_w * pixel
         cdef Py_ssize_t source = block_at(&self.dout.at, block, cb) - self.dout.at.data + (p * self.dout.at.w + q) * pixel
         cdef const float* out = self.out.at.data + source if self.relu else NULL
         cdef const float* x = NULL
         cdef NormBack norm
         if self.norm is not None:
-            x = block_at(&self.x.at, block, cb) + i0 * row + j0 * pixel
+            x = block_at(&self.x.at, block, cb) + w.top * row + w.left * pixel
+        dx += (w.top - dx_row) * row + w.left * pixel
         for v from 0 <= v < each by LANE_WIDTH:
             if self.norm is not None:
                 self.norm_back(cb * each + v, &norm)
-            if height == 2 and width == 2:  # by far the most frequent: constant counts
+            if w.height == 2 and w.width == 2:  # by far the most frequent: constant counts
                 spread(
                     self.dout.at.data + source + v, out, &self.index[source + v], n, each, x, &norm, row, pixel, 2, 2,
-                    not self.apart, dx + v)
+                    w.count, step, not self.apart, dx + v)
             else:
                 spread(
-                    self.dout.at.data + source + v, out, &self.index[source + v], n, each, x, &norm, row, pixel, height,
-                    width, not self.apart, dx + v)
+                    self.dout.at.data + source + v, out, &self.index[source + v], n, each, x, &norm, row, pixel, w.height,
+                    w.width, w.count, step, not self.apart, dx + v)
             if out != NULL:
                 out += LANE_WIDTH
             if x != NULL:
                 x += LANE_WIDTH
+        return w.count
 
     cdef void untouched(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t i, Py_ssize_t j, float* dx) noexcept nogil:
         """Pixel (i, j), which no window has."""
@@ -609,29 +643,39 @@ cdef inline lanes through_norm(lanes dz, lanes x, const NormBack* norm) noexcept
 
 cdef inline void spread(
     const float* dout, const float* out, const uint8_t* index, int n, Py_ssize_t each, const float* x, const NormBack* norm,
-    Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, bint add, float* dx,
+    Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, Py_ssize_t count, Py_ssize_t step, bint add,
+    float* dx,
 ) noexcept nogil:
-    """UnitBackward for one window of height × width pixels and LANE_WIDTH channels of n images, `each` floats apart.
+    """UnitBackward for `count` windows of height × width pixels, `step` floats apart, and LANE_WIDTH channels of n images,
+    `each` floats apart.
 
     out: NULL without ReLU; x: NULL without a norm. add: to what dx holds.
     """
     cdef lanes dz, value
     cdef lane_flags number
-    cdef Py_ssize_t k, i, j, at
-    for k from 0 <= k < n * each by each:
-        dz = (<const lanes*>(dout + k))[0]
+    cdef Py_ssize_t q, k, i, j, at
+    for q in range(count):
+        for k from 0 <= k < n * each by each:
+            dz = (<const lanes*>(dout + k))[0]
+            if out != NULL:
+                dz = lanes_where_positive((<const lanes*>(out + k))[0], dz)
+            number = lanes_get_index(index + k)
+            for i in range(height):
+                for j in range(width):
+                    at = k + i * row + j * pixel
+                    value = lanes_at(number, <int>(i * width + j), dz)
+                    if x != NULL:
+                        value = through_norm(value, (<const lanes*>(x + at))[0], norm)
+                    elif add:
+                        value = value + (<const lanes*>(dx + at))[0]
+                    (<lanes*>(dx + at))[0] = value
+        dout += pixel
+        index += pixel
+        dx += step
         if out != NULL:
-            dz = lanes_where_positive((<const lanes*>(out + k))[0], dz)
-        number = lanes_get_index(index + k)
-        for i in range(height):
-            for j in range(width):
-                at = k + i * row + j * pixel
-                value = lanes_at(number, <int>(i * width + j), dz)
-                if x != NULL:
-                    value = through_norm(value, (<const lanes*>(x + at))[0], norm)
-                elif add:
-                    value = value + (<const lanes*>(dx + at))[0]
-                (<lanes*>(dx + at))[0] = value
+            out += pixel
+        if x != NULL:
+            x += step
 
 
 cdef class Activation(Step):
