@@ -22,6 +22,20 @@ cdef extern from "blocks.h" nogil:
 cdef extern from "lanes.h" nogil:
     void fetch(const float* x)
     void transpose_8(const float* x, Py_ssize_t x_row, float* out, Py_ssize_t out_row)
+    enum:
+        LANE_WIDTH
+    ctypedef float lanes
+    ctypedef int lane_flags
+    lanes lanes_all(float x)
+    lane_flags lanes_index(int x)
+    lanes lanes_relu(lanes x)
+    lanes lanes_where_positive(lanes y, lanes x)
+    lane_flags lanes_beat(lanes x, lanes best)
+    void lanes_put(lane_flags where, lanes x, lanes* to)
+    void lanes_put_number(lane_flags where, int x, lane_flags* to)
+    void lanes_put_index(uint8_t* to, lane_flags index)
+    lane_flags lanes_get_index(const uint8_t* f)
+    lanes lanes_at(lane_flags index, int at, lanes x)
 
 ctypedef void (*gather_rows)(
     int rows, const float* x, const Py_ssize_t* x_rows, Py_ssize_t pixel, const pynn_term* terms, Py_ssize_t n,
@@ -70,6 +84,11 @@ cdef class Blocks:
         self.shape, self.lanes, self.channel_blocks, self.batch = shape, lanes, x.channel_blocks, batch
         self.size = x.n * x.channel_blocks * lanes * x.h * x.w
         self.flat, x.data = array[:self.size], &array[0]
+
+
+cdef bint alike(Blocks x, Blocks y):
+    """Whether two Blocks have their values in the same places."""
+    return x.shape == y.shape and x.lanes == y.lanes and x.batch == y.batch
 
 
 cdef struct ImageLayout:  # of Image; h and w with padding

@@ -1,4 +1,4 @@
-/* LANE_WIDTH channels at once, for the loops over the blocked layout that are not products (blocked_units.pxi).
+/* LANE_WIDTH channels at once, for the loops over the blocked layout that are not products (blocked_norm.pxi and on).
  *
  * Eight channels where vectors hold as many, else as many as they hold; one without vector extensions.
  */

@@ -439,6 +439,37 @@ def test_units_equal_their_twins(memory, shape, window, normed, relu):
         np.testing.assert_array_equal(unit.backward(dout, in_place=True), actual)
 
 
+@pytest.mark.parametrize("normed", [False, True], ids=["plain", "norm"])
+@pytest.mark.parametrize("window", APART.values(), ids=APART)
+@pytest.mark.parametrize("shape", [(25, 17, 6, 7), (7, 8, 5, 4)], ids=str)
+def test_what_only_a_first_layers_gradient_reads_is_not_kept(memory, shape, window, normed):
+    """The gradient is the same to rounding, as its sums are cut otherwise; the array between stays untouched."""
+    unit = Unit(memory, draw(*shape), window, normed=normed, relu=True)
+    unit.forward()
+    dy = memory.blocks(draw(*unit.expected.shape, seed=6))
+    n, channels, height, width = shape
+    x = memory.image(draw(n, 2, height, width, seed=7), (1, 1))
+    options = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
+    if normed:
+        run([blocked.channel_sums(dy, out=unit.out, norm=unit.norm, x=unit.picked or unit.at, count=unit.count)])
+    results = []
+    for join in (list, blocked.joined):
+        dx = memory.blocks_of(shape)
+        untouched = np.array(dx.flat)
+        grad = memory.new(channels * 2 * 9).reshape(channels, 2, 3, 3)
+        back = {"out": unit.out, "norm": unit.norm, "x": unit.at, "window": window, "index": unit.index}
+        steps = join([
+            blocked.unit_gradient(dy, dx, **back),
+            blocked.weight_gradient(x, dx, blocked.convolution_weights(grad), new=memory.new, **options),
+        ])  # fmt: skip
+        run(steps, twice=True)
+        results.append((len(steps), np.array_equal(dx.flat, untouched, equal_nan=True), grad))
+    (apart, apart_kept_none, expected), (together, together_kept_none, actual) = results
+    assert (apart, apart_kept_none, together, together_kept_none) == (2, False, 1, True)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("window", [POINT, (2, 2, 2, 2, 0, 0)], ids=["point", "pool"])
 @pytest.mark.parametrize("gamma", [0.0, -1.5], ids=["zero", "negative"])
 def test_scales_that_turn_maxima_round_or_make_all_equal(memory, window, gamma):
