@@ -430,8 +430,11 @@ def joined(steps: list[Step]) -> list[Step]:
         before = kept[-1] if kept else None
         if isinstance(before, kernels.Gather) and isinstance(step, kernels.Slices) and before.take(step):
             continue
-        follows = isinstance(step, kernels.Outer) and isinstance(before, kernels.UnitBackward)
-        if follows and step.take(before, _scratch):
+        if (
+            isinstance(step, kernels.Outer)
+            and isinstance(before, kernels.UnitBackward)
+            and step.take(before, _scratch)
+        ):
             kept.pop()
         kept.append(step)
     return kept
