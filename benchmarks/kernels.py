@@ -1,11 +1,12 @@
 """Owns the benchmark of single passes: each is verified, then timed, as a share of the run's multiply-add peak.
 
-    python benchmarks/kernels.py [--threads 2] [--seconds 0.3] [--only vgg airbench first linear] [--out FILE]
+    python benchmarks/kernels.py [--threads 2] [--seconds 0.6] [--only vgg airbench first linear] [--out FILE]
 
-The peak is what independent multiply-adds in registers reach on the same threads, measured right before and after
-each shape. `nominal` counts the products of the formula, those with zero padding too, as other libraries' figures
-do; they are not computed, so it can pass 100 %. `useful` counts the products inside the images; Winograd's
-convolution computes fewer, so there it can as well.
+The peak is what independent multiply-adds in registers reach on the same threads. As the processor may be shared,
+a pass is timed in slices with the peak measured between them: each slice has its own share, and the median of the
+shares is reported, beside the median time and the median peak. `nominal` counts the products of the formula, those
+with zero padding too, as other libraries' figures do; they are not computed, so it can pass 100 %. `useful` counts
+the products inside the images; Winograd's convolution computes fewer, so there it can as well.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from cnn_ext.isa import kernels
 from pynn.environment import describe
 from pynn.files import check_writable, write_atomic
 
+SLICES = 15  # of the time of a pass
 TOLERANCE = 1e-5  # relative to the largest value, in float32, as the kernel tests
 
 
@@ -166,22 +168,35 @@ def _error(actual: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
-def median_seconds(call, seconds: float) -> float:
+@dataclass
+class Timing:
+    seconds: float  # a call, the median
+    peak: float  # FLOP/s, the median
+    calls_at_peak: float  # calls / s divided by the peak, the median of the slices
+
+
+def time_slices(call, seconds: float) -> Timing:
     call()
     times: list[float] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 5:
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return float(np.median(times))
+    peaks, ratios = [peak()], []
+    for _ in range(SLICES):
+        here: list[float] = []
+        end = time.perf_counter() + seconds / SLICES
+        while time.perf_counter() < end or not here:
+            began = time.perf_counter()
+            call()
+            here.append(time.perf_counter() - began)
+        peaks.append(peak())
+        ratios.append(2 / (float(np.median(here)) * (peaks[-2] + peaks[-1])))
+        times += here
+    return Timing(float(np.median(times)), float(np.median(peaks)), float(np.median(ratios)))
 
 
 def peak() -> float:
-    """FLOP/s of multiply-adds in registers on all threads: the median of several rounds."""
-    steps, threads = 200_000, cnn_ext.get_num_threads()
+    """FLOP/s of multiply-adds in registers on all threads: the median of three short rounds."""
+    steps, threads = 100_000, cnn_ext.get_num_threads()
     rates = []
-    for _ in range(9):
+    for _ in range(3):
         began = time.perf_counter()
         flops = kernels.peak(steps, threads)
         rates.append(flops / (time.perf_counter() - began))
@@ -193,28 +208,26 @@ def measure(shape: Shape, first_layer: bool, seconds: float) -> list[dict]:
     error = passes.verify()
     if error > TOLERANCE:
         raise SystemExit(f"{shape}: wrong by {error:.1e} of the largest value; nothing was timed")
-    before = peak()
-    times = {name: median_seconds(lambda name=name: passes.run(name), seconds) for name in passes.steps}
-    rate = (before + peak()) / 2
+    timings = {name: time_slices(lambda name=name: passes.run(name), seconds) for name in passes.steps}
     useful, nominal = shape.flops
     return [
         {
             "shape": str(shape),
             "pass": name,
-            "ms": 1e3 * taken,
-            "useful": useful / taken / rate,
-            "nominal": nominal / taken / rate,
-            "peak_gflops": rate / 1e9,
+            "ms": 1e3 * timing.seconds,
+            "useful": useful * timing.calls_at_peak,
+            "nominal": nominal * timing.calls_at_peak,
+            "peak_gflops": timing.peak / 1e9,
             "error": error,
         }
-        for name, taken in times.items()
+        for name, timing in timings.items()
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=0.3, help="for each pass")
+    parser.add_argument("--seconds", type=float, default=0.6, help="for each pass")
     parser.add_argument("--only", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--out", help="JSON file")
     arguments = parser.parse_args()
