@@ -75,7 +75,8 @@ cdef class GatherPacking(Gather):
         for t in range(terms.terms.shape[0]):
             at = terms.terms[t, 1] // self.tap
             sources[t] = tap_source(w, at // taps, at % taps), min(w.in_lanes, w.n_in - at // taps * w.in_lanes)
-        for first, last in zip(self.cuts[:-1], self.cuts[1:]):
+        cuts = numpy.asarray(self.cuts)
+        for first, last in zip(cuts[:-1], cuts[1:]):
             packed_terms[first:last, 1] = self.tap * numpy.arange(last - first)
         self.packed_terms, self.sources = packed_terms, sources
 

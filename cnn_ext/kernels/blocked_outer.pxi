@@ -10,12 +10,14 @@ cdef extern from "blocks.h" nogil:
     outer_rows outer_16_blocked_16
     outer_rows outer_16_blocked_8
     outer_rows outer_16_image
+    outer_rows outer_16_listed
     outer_rows outer_8_blocked_16
     outer_rows outer_8_blocked_8
     outer_rows outer_8_image
 
 cdef enum:
     RUNS = 64  # at a time
+    OUTER_HEIGHT = 6  # of AVX2
     CHUNK_PIXELS = 16  # of x and of dy at a time: 12 KB each in blocks of 16 channels
 
 
@@ -52,6 +54,7 @@ cdef class Outer(Step):
     cdef UnitBackward before
     cdef object scratch
     cdef float[::1] rows_memory
+    cdef const Py_ssize_t[::1] x_rows  # of an image, where the rows of all taps × channels begin; or None
     cdef Pieces pieces
     cdef Axis rows, columns
     cdef float[::1] memory
@@ -96,6 +99,18 @@ cdef class Outer(Step):
         if slots < 1 or memory is not None and memory.shape[0] < slots * dy.channel_blocks * self.in_blocks * self.block:
             raise ValueError("Outer: memory does not hold its slots")
         self.worth_threads = dy.size * g.kh * g.kw * g.c > 1_000_000
+        self.x_rows = None
+        if self.kernel == outer_16_image:
+            self.list_rows()
+
+    cdef void list_rows(self):
+        """All taps in one list of rows, where that makes fewer tiles than each row of taps by itself."""
+        cdef WeightLayout* g = &self.grad.at
+        each = 1 if self.columns.dilation > 1 else g.kw  # taps that follow one another
+        if blocks(g.kh * g.kw * g.c, OUTER_HEIGHT) < g.kh * (g.kw // each) * blocks(each * g.c, OUTER_HEIGHT):
+            i, j, c = numpy.ogrid[:g.kh, :g.kw, :g.c]
+            at = (i * self.rows.dilation * self.x_image.at.w + j * self.columns.dilation) * g.c + c
+            self.x_rows = (at * BATCH).astype(numpy.intp).reshape(-1)
 
     def take(self, UnitBackward before not None, scratch not None):
         """Takes along the step that makes dy, where x is an Image: a few rows at a time, which are then nowhere kept.
@@ -171,7 +186,7 @@ cdef class Outer(Step):
                 )
             if n > 0:
                 self.kernel(
-                    <int>min(x.lanes, x.c - c * x.lanes), x.data, dy.data, &runs[0], n, FROM_OUT,
+                    <int>min(x.lanes, x.c - c * x.lanes), x.data, NULL, dy.data, &runs[0], n, FROM_OUT,
                     tile + tap * x.lanes * dy.lanes, dy.lanes,
                 )
 
@@ -199,7 +214,7 @@ cdef class Outer(Step):
         return n
 
     cdef void image_slot(self, Py_ssize_t slot) noexcept nogil:
-        """The tile of one output block, over one slot of rows; the rows of a tile are a row of taps × channels."""
+        """The tile of one output block, over one slot of rows; the rows of a tile are taps × channels."""
         cdef Layout* dy = &self.dy.at
         cdef Py_ssize_t f = self.pieces.channel_block(slot), block = self.pieces.block(slot), p, i
         cdef float* tile = &self.memory[0] + (slot % self.slots * dy.channel_blocks + f) * self.block
@@ -226,6 +241,7 @@ cdef class Outer(Step):
         cdef bint follow = x.c * self.columns.stride == 1 and rows == BATCH
         cdef pynn_run[RUNS] runs
         cdef int n
+        cdef const float* source = image_at(x, block) + p * self.rows.stride * x.w * x.c * BATCH
         for first from 0 <= first < dy.w by 2 * CHUNK_PIXELS:
             some = min(dy.w - first, <Py_ssize_t>(2 * CHUNK_PIXELS))
             n = 1 if follow else <int>some
@@ -233,13 +249,15 @@ cdef class Outer(Step):
                 runs[q].x = (first + q) * self.columns.stride * x.c * BATCH
                 runs[q].dy = (first + q) * rows * dy.lanes
                 runs[q].k = some * rows if follow else rows
+            if self.x_rows is not None:
+                outer_16_listed(
+                    <int>self.x_rows.shape[0], source, &self.x_rows[0], dy_row, &runs[0], n, FROM_OUT, tile, dy.lanes)
+                continue
             for i in range(self.grad.at.kh):
                 for j in range(self.grad.at.kw // joined):
                     self.kernel(
-                        <int>height,
-                        image_at(x, block) + ((p * self.rows.stride + i * self.rows.dilation) * x.w
-                                              + j * self.columns.dilation) * x.c * BATCH,
-                        dy_row, &runs[0], n, FROM_OUT, tile + (i * self.grad.at.kw + j) * x.c * dy.lanes, dy.lanes,
+                        <int>height, source + (i * self.rows.dilation * x.w + j * self.columns.dilation) * x.c * BATCH,
+                        NULL, dy_row, &runs[0], n, FROM_OUT, tile + (i * self.grad.at.kw + j) * x.c * dy.lanes, dy.lanes,
                     )
 
     cdef void reduce(self, Py_ssize_t pair) noexcept nogil:
@@ -291,6 +309,6 @@ cdef class Outer(Step):
                         runs[n].x = group_of(x, group * each, c, &pixel) - x.data + tap * pixel
                         runs[n].k = min(each, x.n - group * each)
                         n += 1
-                    self.kernel(<int>ins, x.data, dy.data, &runs[0], n, FROM_OUT if first else 0, out, out_row)
+                    self.kernel(<int>ins, x.data, NULL, dy.data, &runs[0], n, FROM_OUT if first else 0, out, out_row)
                 if not whole:
                     self.store(&tile[0], f, c, tap)

@@ -131,20 +131,24 @@ typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), 
         }                                                                                                            \
     }
 
-/* ROW and STEP: floats between the rows and between the k of x. out_row: floats between the rows of out. */
+/* ROW and STEP: floats between the rows (0: x_rows has their offsets) and between the k of x. out_row: between those of out. */
 #define PYNN_OUTER(VEC, LANES)                                                                                       \
     PYNN_INLINE void outer_##LANES(const int R, const ptrdiff_t ROW, const ptrdiff_t STEP, const float *x,           \
-                                   const float *dy, const pynn_run *runs, ptrdiff_t n, int flags, float *out,        \
-                                   ptrdiff_t out_row) {                                                              \
+                                   const ptrdiff_t *x_rows, const float *dy, const pynn_run *runs, ptrdiff_t n,      \
+                                   int flags, float *out, ptrdiff_t out_row) {                                       \
         PYNN_START(VEC, LANES, flags & FROM_OUT ? *(const VEC *)(out + i * out_row + j * L) : (VEC){0})              \
+        const float *rows[12];                                                                                       \
+        if (ROW == 0) PYNN_UNROLL for (int i = 0; i < R; ++i) rows[i] = x + x_rows[i];                               \
         for (const pynn_run *run = runs; run < runs + n; ++run) {                                                    \
             const float *a = x + run->x, *b = dy + run->dy;                                                          \
-            for (ptrdiff_t k = run->k; k > 0; --k, a += STEP, b += LANES) {                                          \
+            ptrdiff_t at = run->x;                                                                                   \
+            for (ptrdiff_t k = run->k; k > 0; --k, a += STEP, at += STEP, b += LANES) {                              \
                 VEC columns[V];                                                                                      \
-                PYNN_OPAQUE(a);                                                                                      \
+                if (ROW != 0) PYNN_OPAQUE(a);                                                                        \
+                else PYNN_IN_STEPS(at);                                                                              \
                 PYNN_UNROLL for (int j = 0; j < V; ++j) columns[j] = *(const VEC *)(b + j * L);                      \
                 PYNN_UNROLL for (int i = 0; i < R; ++i) {                                                            \
-                    const float value = a[i * ROW];                                                                  \
+                    const float value = ROW != 0 ? a[i * ROW] : rows[i][at];                                         \
                     PYNN_UNROLL for (int j = 0; j < V; ++j) PYNN_ADD(acc[i][j], value * columns[j]);                 \
                 }                                                                                                    \
             }                                                                                                        \
@@ -206,17 +210,19 @@ PYNN_OUTER(vec8, 8)
         if (R <= MOST) gather_##LANES##x1(R, ROW, 1, x, NULL, pixel, terms, n, w, 0, bias, flags, out, 0, copy);     \
         break;
 #define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
-    static void NAME(int rows, const float *x, const float *dy, const pynn_run *runs, ptrdiff_t n, int flags,        \
-                     float *out, ptrdiff_t out_row) {                                                                \
-        for (int tiles = (rows + OUTER_MOST_##LANES - 1) / OUTER_MOST_##LANES; tiles > 0; --tiles) {                 \
+    static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, const float *dy, const pynn_run *runs,       \
+                     ptrdiff_t n, int flags, float *out, ptrdiff_t out_row) {                                        \
+        enum { MOST = ROW == 0 && OUTER_MOST_##LANES > 6 ? 6 : OUTER_MOST_##LANES };                                 \
+        for (int tiles = (rows + MOST - 1) / MOST; tiles > 0; --tiles) {                                             \
             const int height = (rows + tiles - 1) / tiles;                                                           \
             switch (height) { PYNN_HEIGHTS(PYNN_OUTER_CASE, LANES, ROW, STEP) }                                      \
             x += height * ROW, out += height * out_row, rows -= height;                                              \
+            if (ROW == 0) x_rows += height;                                                                          \
         }                                                                                                            \
     }
 #define PYNN_OUTER_CASE(R, LANES, ROW, STEP)                                                                         \
     case R:                                                                                                          \
-        if (R <= OUTER_MOST_##LANES) outer_##LANES(R, ROW, STEP, x, dy, runs, n, flags, out, out_row);               \
+        if (R <= MOST) outer_##LANES(R, ROW, STEP, x, x_rows, dy, runs, n, flags, out, out_row);                     \
         break;
 #define PYNN_VECTOR_BLOCKS(NAME, VEC, LANES)                                                                         \
     static void NAME(int blocks, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias,  \
@@ -263,15 +269,16 @@ enum { GATHER_MOST_16x1 = 6 };
         gather_##LANES##_blocked_##ROW(rows, x, NULL, pixel, terms, n, w, 0, bias, flags, out, 0);                   \
     }
 #define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
-    static void NAME(int rows, const float *x, const float *dy, const pynn_run *runs, ptrdiff_t n, int flags,        \
-                     float *out, ptrdiff_t out_row) {                                                                \
+    static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, const float *dy, const pynn_run *runs,       \
+                     ptrdiff_t n, int flags, float *out, ptrdiff_t out_row) {                                        \
         for (int i = 0; i < rows; ++i, out += out_row) {                                                             \
             float acc[LANES];                                                                                        \
             for (int j = 0; j < LANES; ++j) acc[j] = flags & FROM_OUT ? out[j] : 0;                                  \
             for (const pynn_run *run = runs; run < runs + n; ++run)                                                  \
                 for (ptrdiff_t k = 0; k < run->k; ++k)                                                               \
                     for (int j = 0; j < LANES; ++j)                                                                  \
-                        acc[j] += x[run->x + k * STEP + i * ROW] * dy[run->dy + k * LANES + j];                      \
+                        acc[j] += x[run->x + k * STEP + (ROW != 0 ? i * ROW : x_rows[i])] *                          \
+                                  dy[run->dy + k * LANES + j];                                                       \
             for (int j = 0; j < LANES; ++j) out[j] = acc[j];                                                         \
         }                                                                                                            \
     }
@@ -303,6 +310,7 @@ PYNN_GATHER_ROWS(gather_8x3_image, 8, 3, 1, 12)
 PYNN_OUTER_ROWS(outer_16_blocked_16, 16, 1, 16)
 PYNN_OUTER_ROWS(outer_16_blocked_8, 16, 1, 8)
 PYNN_OUTER_ROWS(outer_16_image, 16, 12, 1)
+PYNN_OUTER_ROWS(outer_16_listed, 16, 0, 1)
 PYNN_OUTER_ROWS(outer_8_blocked_16, 8, 1, 16)
 PYNN_OUTER_ROWS(outer_8_blocked_8, 8, 1, 8)
 PYNN_OUTER_ROWS(outer_8_image, 8, 12, 1)

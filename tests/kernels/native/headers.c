@@ -182,28 +182,33 @@ static void test_vectors(void) {
 
 /* -- outer -------------------------------------------------------------------------------------------------------- */
 
-typedef void outer_rows(int, const float *, const float *, const pynn_run *, ptrdiff_t, int, float *, ptrdiff_t);
+typedef void outer_rows(int, const float *, const ptrdiff_t *, const float *, const pynn_run *, ptrdiff_t, int, float *,
+                        ptrdiff_t);
 
 static void test_outer(const char *name, outer_rows *kernel, int width, int row, int step, int rows, int flags, int n) {
     const int counts[TERMS] = {12, 1, 7}, out_row = width + 3;
     pynn_run runs[TERMS];
-    ptrdiff_t x_end = 0, dy_end = 0;
+    ptrdiff_t x_end = 0, dy_end = 0, offsets[MOST_ROWS];
+    for (int i = 0; i < rows; ++i) offsets[i] = row ? i * row : i * 5 % 7 * 11;
     for (int r = 0; r < n; ++r) {
         runs[r] = (pynn_run){(r * 2) % 3 * 5, dy_end + r, counts[r]};
-        const ptrdiff_t end = runs[r].x + (rows - 1) * row + (counts[r] - 1) * step + 1;
-        if (end > x_end) x_end = end;
+        for (int i = 0; i < rows; ++i) {
+            const ptrdiff_t end = runs[r].x + offsets[i] + (counts[r] - 1) * step + 1;
+            if (end > x_end) x_end = end;
+        }
         dy_end = runs[r].dy + counts[r] * width;
     }
     const ptrdiff_t out_size = (rows - 1) * out_row + width;
     const array x = floats(x_end), dy = floats(dy_end), before = floats(out_size), out = floats(out_size);
     memcpy(out.at, before.at, out_size * sizeof(float));
-    kernel(rows, x.at, dy.at, n ? runs : NULL, n, flags, out.at, out_row);
+    kernel(rows, x.at, row ? NULL : offsets, dy.at, n ? runs : NULL, n, flags, out.at, out_row);
     for (int i = 0; i < rows; ++i) {
         for (int j = 0; j < width; ++j) {
             double sum = flags & FROM_OUT ? before.at[i * out_row + j] : 0, size = 1;
             for (int r = 0; r < n; ++r)
                 for (int k = 0; k < runs[r].k; ++k) {
-                    const double product = (double)x.at[runs[r].x + i * row + k * step] * dy.at[runs[r].dy + k * width + j];
+                    const double product = (double)x.at[runs[r].x + offsets[i] + k * step] *
+                                           dy.at[runs[r].dy + k * width + j];
                     sum += product, size += fabs(product);
                 }
             check(near_sum(out.at[i * out_row + j], sum, size), name, rows, flags, n);
@@ -221,8 +226,9 @@ static void test_outers(void) {
         int width, row, step;
     } all[] = {
         {"outer_16_blocked_16", outer_16_blocked_16, 16, 1, 16}, {"outer_16_blocked_8", outer_16_blocked_8, 16, 1, 8},
-        {"outer_16_image", outer_16_image, 16, 12, 1},           {"outer_8_blocked_16", outer_8_blocked_16, 8, 1, 16},
-        {"outer_8_blocked_8", outer_8_blocked_8, 8, 1, 8},       {"outer_8_image", outer_8_image, 8, 12, 1},
+        {"outer_16_image", outer_16_image, 16, 12, 1},           {"outer_16_listed", outer_16_listed, 16, 0, 1},
+        {"outer_8_blocked_16", outer_8_blocked_16, 8, 1, 16},    {"outer_8_blocked_8", outer_8_blocked_8, 8, 1, 8},
+        {"outer_8_image", outer_8_image, 8, 12, 1},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
         for (int rows = 1; rows <= MOST_ROWS; ++rows)
