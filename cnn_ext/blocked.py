@@ -7,15 +7,16 @@ What a user passes is checked before it comes here; steps check only that their 
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnn_ext import winograd, workspace
+from cnn_ext import winograd
 from cnn_ext.isa import kernels
 from cnn_ext.threads import threads_for
+from cnn_ext.workspace import scratch_floats
 
 __all__ = [
     "Blocks",
@@ -56,7 +57,7 @@ New = Callable[[int], np.ndarray]
 BATCH = 12  # images of a block
 _CHUNK = 4096  # floats of packed weights taken at a time: half of a first-level cache of 32 KB
 _CHAIN = 8192  # products that a float sums one after the other, at most some: more slots lose less by rounding
-_scratch = partial(workspace.scratch, dtype=np.float32)
+_WIDTH = 8  # output blocks packed together: half a kilobyte of a row of the weight, read in one go
 _TASKS = 32  # pieces that a pass is cut into, at least, where it has as many
 
 
@@ -197,12 +198,13 @@ def _gather(x, packing, bias, out: Blocks, terms, longest: int, relu: bool) -> S
 
 
 def _gather_packing(x, packing, bias, out: Blocks, terms, longest: int, relu: bool, width: int) -> Step:
+    """`width`: output blocks whose weights are packed together; see kernels/blocked_dense.pxi."""
     chunks = max(1, round(longest / _CHUNK))
     tasks = out.channel_blocks * out.shape[2]
     per_task = (max(width, min(4, tasks // 8)), out.shape[0])
-    if tasks < 2 * width:
+    if tasks < 2 * width:  # too few for two threads: the halves of the batch pack the same weights
         per_task = (-(-out.channel_blocks // 2), -(-out.shape[0] // 2))
-    return kernels.GatherPacking(x, packing, bias, out, terms, relu, chunks, width, per_task, _scratch)
+    return kernels.GatherPacking(x, packing, bias, out, terms, relu, chunks, width, per_task, scratch_floats)
 
 
 def convolution(
@@ -232,7 +234,7 @@ def convolution(
     )
     direct = not isinstance(x, Blocks)  # the padding is there
     tiled = not few and winograd.wins(x, out, kernel, stride, padding, dilation)
-    # Weights are packed as they are used where there are tasks enough without cutting the batch.
+    # With fewer blocks each weight is used too little to be packed once for either half of the batch.
     one_pass = not keep and _one_pixel(x, out) and out.channel_blocks >= 4
     if tiled:
         packing = winograd.packing(weight, x, out, False, new)
@@ -259,7 +261,7 @@ def convolution(
     else:
         terms, longest = _block_terms(rows, columns, c, x.lanes, tuple(x_size), tuple(kernel), out.lanes)
     if one_pass:
-        return packs[1:], [_gather_packing(x, packing, bias, out, terms, longest, relu, 8)]
+        return packs[1:], [_gather_packing(x, packing, bias, out, terms, longest, relu, width=_WIDTH)]
     return packs, [_gather(x, packing, bias, out, terms, longest, relu)]
 
 
@@ -325,7 +327,7 @@ def input_gradient(
     one_pass = _one_pixel(dout, dx)
     packing = _packing(weight, dx.lanes, dout.lanes, True, None if one_pass else new)
     if one_pass:
-        return [_gather_packing(dout, packing, None, dx, terms, longest, False, 1)]
+        return [_gather_packing(dout, packing, None, dx, terms, longest, False, width=1)]
     return [packing, _gather(dout, packing, None, dx, terms, longest, False)]
 
 
@@ -433,7 +435,7 @@ def joined(steps: list[Step]) -> list[Step]:
         if (
             isinstance(step, kernels.Outer)
             and isinstance(before, kernels.UnitBackward)
-            and step.take(before, _scratch)
+            and step.take(before, scratch_floats)
         ):
             kept.pop()
         kept.append(step)

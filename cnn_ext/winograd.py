@@ -7,8 +7,6 @@ return rounding errors are one to four times the direct kernels': against float6
 makes all of those NaN.
 """
 
-import numpy as np
-
 from cnn_ext import workspace
 from cnn_ext.isa import kernels
 
@@ -53,8 +51,4 @@ def step(x, packing, bias, out, padding, relu: bool):
     tiles = -(-n // x.batch) * -(-height // TILE) * -(-width // TILE)
     origin = (-padding[0], -padding[1])
     at_a_time = max(1, min(_TILES, tiles // _TASKS))
-    return kernels.Winograd(x, packing, bias, out, origin, relu, at_a_time, _GROUP, _scratch)
-
-
-def _scratch(count: int) -> np.ndarray:
-    return workspace.scratch(count, np.float32)
+    return kernels.Winograd(x, packing, bias, out, origin, relu, at_a_time, _GROUP, workspace.scratch_floats)

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-__all__ = ["scratch"]
+__all__ = ["scratch", "scratch_floats"]
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 _local = threading.local()
@@ -21,3 +21,8 @@ def scratch(count: int, dtype) -> np.ndarray:
         offset = -raw.ctypes.data % _ALIGNMENT
         _local.buffer = raw[offset : offset + needed]
     return _local.buffer[:needed].view(dtype)
+
+
+def scratch_floats(count: int) -> np.ndarray:
+    """`scratch` of float32, as steps ask for it when they are called."""
+    return scratch(count, np.float32)

@@ -14,10 +14,12 @@ cdef extern from "blocks.h" nogil:
     outer_rows outer_8_blocked_16
     outer_rows outer_8_blocked_8
     outer_rows outer_8_image
+    enum:
+        OUTER_MOST_16
+        OUTER_LISTED_16
 
 cdef enum:
     RUNS = 64  # at a time
-    OUTER_HEIGHT = 6  # of AVX2
     CHUNK_PIXELS = 16  # of x and of dy at a time: 12 KB each in blocks of 16 channels
 
 
@@ -107,7 +109,7 @@ cdef class Outer(Step):
         """All taps in one list of rows, where that makes fewer tiles than each row of taps by itself."""
         cdef WeightLayout* g = &self.grad.at
         each = 1 if self.columns.dilation > 1 else g.kw  # taps that follow one another
-        if blocks(g.kh * g.kw * g.c, OUTER_HEIGHT) < g.kh * (g.kw // each) * blocks(each * g.c, OUTER_HEIGHT):
+        if blocks(g.kh * g.kw * g.c, OUTER_LISTED_16) < g.kh * (g.kw // each) * blocks(each * g.c, OUTER_MOST_16):
             i, j, c = numpy.ogrid[:g.kh, :g.kw, :g.c]
             at = (i * self.rows.dilation * self.x_image.at.w + j * self.columns.dilation) * g.c + c
             self.x_rows = (at * BATCH).astype(numpy.intp).reshape(-1)

@@ -57,6 +57,9 @@ enum { GATHER_MOST_16x1 = 3, GATHER_MOST_8x1 = 5, GATHER_MOST_8x3 = 2, OUTER_MOS
 typedef float vec16 __attribute__((vector_size(PYNN_WIDE), aligned(4), may_alias));
 typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), aligned(4), may_alias));
 
+/* Listed rows take a register each for their addresses. */
+enum { OUTER_LISTED_16 = OUTER_MOST_16 > 6 ? 6 : OUTER_MOST_16, OUTER_LISTED_8 = OUTER_MOST_8 > 6 ? 6 : OUTER_MOST_8 };
+
 /* Hides a pointer's value: GCC would otherwise join the scalar loads of neighbouring steps and run out of registers. */
 #define PYNN_OPAQUE(pointer) __asm__("" : "+r"(pointer))
 
@@ -212,7 +215,7 @@ PYNN_OUTER(vec8, 8)
 #define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
     static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, const float *dy, const pynn_run *runs,       \
                      ptrdiff_t n, int flags, float *out, ptrdiff_t out_row) {                                        \
-        enum { MOST = ROW == 0 && OUTER_MOST_##LANES > 6 ? 6 : OUTER_MOST_##LANES };                                 \
+        enum { MOST = ROW == 0 ? OUTER_LISTED_##LANES : OUTER_MOST_##LANES };                                        \
         for (int tiles = (rows + MOST - 1) / MOST; tiles > 0; --tiles) {                                             \
             const int height = (rows + tiles - 1) / tiles;                                                           \
             switch (height) { PYNN_HEIGHTS(PYNN_OUTER_CASE, LANES, ROW, STEP) }                                      \
@@ -243,7 +246,7 @@ PYNN_OUTER(vec8, 8)
 
 #else /* a compiler without vector extensions */
 
-enum { GATHER_MOST_16x1 = 6 };
+enum { GATHER_MOST_16x1 = 6, OUTER_MOST_16 = 6, OUTER_LISTED_16 = 6 };
 
 #define PYNN_GATHER_ROWS(NAME, LANES, BLOCKS, ROW, STEP)                                                             \
     static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, ptrdiff_t pixel, const pynn_term *terms,     \
