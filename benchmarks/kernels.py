@@ -1,4 +1,4 @@
-"""Owns the benchmark of single passes: each is verified, then timed, as a share of the run's multiply-add peak.
+"""Owns the benchmark of single passes: each is verified, then timed, as a share of the peak beside it.
 
     python benchmarks/kernels.py [--threads 2] [--seconds 0.6] [--only vgg airbench first linear] [--out FILE]
 
@@ -175,17 +175,23 @@ class Timing:
     calls_at_peak: float  # calls / s divided by the peak, the median of the slices
 
 
+def call_times(call, seconds: float) -> list[float]:
+    """The seconds of each call, for about `seconds` of them."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or not times:
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return times
+
+
 def time_slices(call, seconds: float) -> Timing:
     call()
     times: list[float] = []
     peaks, ratios = [peak()], []
     for _ in range(SLICES):
-        here: list[float] = []
-        end = time.perf_counter() + seconds / SLICES
-        while time.perf_counter() < end or not here:
-            began = time.perf_counter()
-            call()
-            here.append(time.perf_counter() - began)
+        here = call_times(call, seconds / SLICES)
         peaks.append(peak())
         ratios.append(2 / (float(np.median(here)) * (peaks[-2] + peaks[-1])))
         times += here
