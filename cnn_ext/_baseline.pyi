@@ -196,6 +196,7 @@ class Pieces:
 
 class Slices(Step):
     pieces: Pieces
+    product: Blocks
 
 class PackWeights(Step):
     def __init__(
@@ -214,7 +215,7 @@ class Gather(Step):
         chunks: int,
         per_task: tuple[int, int, int],
     ) -> None: ...
-    def take(self, then: Slices) -> bool: ...
+    def take(self, then: Slices, scratch: Callable[[int], np.ndarray] | None) -> bool: ...
 
 class GatherPacking(Gather):
     def __init__(

@@ -6,7 +6,7 @@ order as `step(n_threads)`; they work on the arrays that they were built over, a
 What a user passes is checked before it comes here; steps check only that their arrays belong together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -420,18 +420,19 @@ def combine(x: Blocks, y: Blocks, out: Blocks, *, product: bool) -> Step:
     return kernels.Combine(x, y, out, product)
 
 
-def joined(steps: list[Step]) -> list[Step]:
+def joined(steps: list[Step], passing: Collection[Blocks] = ()) -> list[Step]:
     """The same steps in fewer calls.
 
     A pass over an array right after the product that writes it, or right before the one that reads it, is taken
     along by that product, whose rows are in the cache then. What a first layer's weight gradient reads is not
-    kept then.
+    kept then, nor a product that is one of `passing`: those which nobody reads but the step after them.
     """
     kept: list[Step] = []
     for step in steps:
         before = kept[-1] if kept else None
-        if isinstance(before, kernels.Gather) and isinstance(step, kernels.Slices) and before.take(step):
-            continue
+        if isinstance(before, kernels.Gather) and isinstance(step, kernels.Slices):
+            if before.take(step, scratch_floats if step.product in passing else None):
+                continue
         if (
             isinstance(step, kernels.Outer)
             and isinstance(before, kernels.UnitBackward)

@@ -379,13 +379,13 @@ cdef class Pieces:
 cdef class Slices(Step):
     """A step that works slot by slot, each on its own, and then once more on what the slots left.
 
-    So it can be joined with a product: a slot is worked on right after, or right before, the product of the same rows, while
+    So it can be joined with a product: a row is worked on right after, or right before, the product of the same rows, while
     they are in the cache. Row r of the pieces begins at row r · row_stride of the array that the product has.
     """
     cdef readonly Pieces pieces
-    cdef Blocks product  # that array
+    cdef readonly Blocks product  # that array
     cdef Py_ssize_t row_stride
-    cdef bint apart  # whether a slot needs rows of its own alone
+    cdef bint apart  # whether a row of the pieces needs rows of its own alone
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t slot
@@ -394,6 +394,14 @@ cdef class Slices(Step):
         self.finish()
 
     cdef void slot(self, Py_ssize_t slot) noexcept nogil:
+        cdef Layout* x = &self.product.at
+        cdef Py_ssize_t block = self.pieces.block(slot), first = self.pieces.first(slot)
+        self.rows(
+            slot, first, self.pieces.last(slot), block_at(x, block, self.pieces.channel_block(slot))
+            + first * self.row_stride * x.w * rows_of(x, block) * x.lanes)
+
+    cdef void rows(self, Py_ssize_t slot, Py_ssize_t first, Py_ssize_t last, float* product) noexcept nogil:
+        """Rows first … last − 1 of a slot; `product`: the first row of the product's that goes with them."""
         pass
 
     cdef void finish(self) noexcept nogil:
@@ -403,13 +411,10 @@ cdef class Slices(Step):
         """Whether it can be joined with the product that has this array."""
         return self.product is product and self.apart
 
-    cdef Py_ssize_t first_row(self, Py_ssize_t slot) noexcept nogil:
-        """Of the product's array."""
-        return self.pieces.first(slot) * self.row_stride
-
-    cdef Py_ssize_t last_row(self, Py_ssize_t slot) noexcept nogil:
-        return self.row_after(self.pieces.last(slot))
-
     cdef Py_ssize_t row_after(self, Py_ssize_t row) noexcept nogil:
         """Of the product's array, after those of the pieces' rows before `row`."""
         return self.product.at.h if row == self.pieces.height else row * self.row_stride
+
+    cdef Py_ssize_t most_rows(self):
+        """Of the product's array, that go with one of the pieces."""
+        return max(self.row_stride, self.product.at.h - (self.pieces.height - 1) * self.row_stride)

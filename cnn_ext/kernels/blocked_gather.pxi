@@ -90,6 +90,9 @@ cdef class Gather(Step):
     cdef Py_ssize_t each_f, per_f, per_rows, per_groups, tasks_f, tasks_rows, tasks_groups
     cdef bint one_pixel
     cdef Slices then
+    cdef object rows_scratch  # for the rows that `then` alone reads; None where `out` is to hold them
+    cdef float[::1] rows_memory
+    cdef Py_ssize_t rows_each  # floats of a thread's
     cdef int start, finish
     cdef const float* x_data
     cdef gather_rows kernel
@@ -163,32 +166,48 @@ cdef class Gather(Step):
         """Whether the weights are where this class looks for them."""
         return weights.kept and weights.packed.shape[0] >= out.channel_blocks * weights.out_block
 
-    def take(self, Slices then not None):
-        """Takes along a step that reads `out`: each of its slots is worked on after its rows of the product.
+    def take(self, Slices then not None, scratch):
+        """Takes along a step that reads `out`: each of its rows is worked on after its rows of the product.
 
-        Returns whether that can be; if so, the step must not be called on its own. A slot has one output block, so that x
-        is read once for each: with many of them that costs more than it saves.
+        scratch : scratch(count) gives float32 memory for a call, where nothing but that step reads `out`, which is then
+        nowhere kept; or None. Returns whether that can be; if so, the step must not be called on its own. A slot has one
+        output block, so that x is read once for each: with many of them that costs more than it saves.
         """
         if self.then is not None or self.one_pixel or self.each_f != 1 or self.group != BATCH or not then.joins(self.out):
             return False
         if self.out.at.channel_blocks > 4:
             return False
-        self.then, self.per_f, self.per_groups = then, 1, 1
+        self.then, self.per_f, self.per_groups, self.rows_scratch = then, 1, 1, scratch
+        self.rows_each = then.most_rows() * self.out.at.w * BATCH * self.out.lanes
         return True
+
+    def __call__(self, int n_threads):
+        if self.rows_scratch is not None:
+            self.rows_memory = self.rows_scratch(n_threads * self.rows_each)
+        super().__call__(n_threads)
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, tasks = self.tasks_f * self.tasks_groups * self.tasks_rows
         if self.then is not None:
             for task in prange(self.then.pieces.count, schedule="dynamic", num_threads=n_threads):
-                self.gather(
-                    self.then.pieces.channel_block(task), self.then.pieces.block(task), self.then.first_row(task),
-                    self.then.last_row(task), 0, self.out.at.w,
-                )
-                self.then.slot(task)
+                self.slot(task)
             self.then.finish()
             return
         for task in prange(tasks, schedule="dynamic", num_threads=n_threads):
             self.task(task)
+
+    cdef void slot(self, Py_ssize_t slot) noexcept nogil:
+        """A slot of the step that is taken along, row by row."""
+        cdef Py_ssize_t block = self.then.pieces.block(slot), f = self.then.pieces.channel_block(slot), row, p
+        cdef float* rows
+        for row in range(self.then.pieces.first(slot), self.then.pieces.last(slot)):
+            p = row * self.then.row_stride
+            if self.rows_scratch is None:
+                rows = block_at(&self.out.at, block, f) + p * self.out.at.w * rows_of(&self.out.at, block) * self.out.lanes
+            else:
+                rows = &self.rows_memory[0] + threadid() * self.rows_each
+            self.gather(f, block, p, self.then.row_after(row + 1), 0, self.out.at.w, rows)
+            self.then.rows(slot, row, row + 1, rows)
 
     cdef void task(self, Py_ssize_t task) noexcept nogil:
         cdef Py_ssize_t row = task % self.tasks_rows * self.per_rows, p, q
@@ -198,15 +217,18 @@ cdef class Gather(Step):
         if self.one_pixel:  # every pixel has weights of its own
             for p in range(row, last):
                 for q in range(self.out.at.w):
-                    self.gather(f, group, p, p + 1, q, q + 1)
+                    self.gather(f, group, p, p + 1, q, q + 1, NULL)
         else:
-            self.gather(f, group, row, last, 0, self.out.at.w)
+            self.gather(f, group, row, last, 0, self.out.at.w, NULL)
 
     cdef void gather(
         self, Py_ssize_t f_first, Py_ssize_t group_first, Py_ssize_t p_first, Py_ssize_t p_last, Py_ssize_t q_first,
-        Py_ssize_t q_last,
+        Py_ssize_t q_last, float* rows,
     ) noexcept nogil:
-        """A task's output blocks and groups of images at pixels [p_first, p_last) × [q_first, q_last)."""
+        """A task's output blocks and groups of images at pixels [p_first, p_last) × [q_first, q_last).
+
+        rows : where row p_first goes, of a task with one output block and group; NULL: to `out`.
+        """
         cdef Py_ssize_t f_last = min(f_first + self.per_f, self.out.at.channel_blocks), chunk, f, group, some
         cdef Py_ssize_t group_last = min(group_first + self.per_groups, self.groups)
         for chunk in range(self.chunks):
@@ -215,30 +237,31 @@ cdef class Gather(Step):
                     for group in range(
                         group_first + some * self.together, min(group_first + (some + 1) * self.together, group_last)
                     ):
-                        self.pixels(chunk, f, group, p_first, p_last, q_first, q_last)
+                        self.pixels(chunk, f, group, p_first, p_last, q_first, q_last, rows)
 
     cdef void pixels(
         self, Py_ssize_t chunk, Py_ssize_t f, Py_ssize_t group, Py_ssize_t p_first, Py_ssize_t p_last,
-        Py_ssize_t q_first, Py_ssize_t q_last,
+        Py_ssize_t q_first, Py_ssize_t q_last, float* rows,
     ) noexcept nogil:
         """One chunk of terms, output block and group of images."""
         cdef Layout* out = &self.out.at
         cdef const pynn_term* terms = <const pynn_term*>&self.terms.terms[0, 0]
         cdef const float* w = &self.weights.packed[0] + f * self.weights.out_block
         cdef const float* bias = &self.bias[0] + f * out.lanes if self.start else NULL
-        cdef int rows = <int>min(self.group, out.n - group * self.group)
+        cdef int images = <int>min(self.group, out.n - group * self.group)
         cdef int flags = (self.start if chunk == 0 else FROM_OUT) | (self.finish if chunk == self.chunks - 1 else 0)
         cdef Py_ssize_t p, q, x_pixel = self.places[group, 1], out_pixel = self.places[group, 3]
         cdef const float* x = self.x_data + self.places[group, 0]
-        cdef float* target = out.data + self.places[group, 2] + f * out.h * out.w * out_pixel
         cdef Range some
+        if rows == NULL:
+            rows = out.data + self.places[group, 2] + (f * out.h + p_first) * out.w * out_pixel
         for p in range(p_first, p_last):
             for q in range(q_first, q_last):
                 some = self.chunk_of(chunk, p, q)
                 self.kernel(
-                    rows, x + (self.terms.row_first[p] * self.width + self.terms.column_first[q]) * x_pixel, NULL, x_pixel,
+                    images, x + (self.terms.row_first[p] * self.width + self.terms.column_first[q]) * x_pixel, NULL, x_pixel,
                     terms + some.first, some.last - some.first, w, self.weights.out_block, bias, flags,
-                    target + (p * out.w + q) * out_pixel, out_pixel * out.h * out.w,
+                    rows + ((p - p_first) * out.w + q) * out_pixel, out_pixel * out.h * out.w,
                 )
 
     cdef Range chunk_of(self, Py_ssize_t chunk, Py_ssize_t p, Py_ssize_t q) noexcept nogil:

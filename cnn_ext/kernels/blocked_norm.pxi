@@ -98,38 +98,36 @@ cdef class NormStatistics(Slices):
         for channel_block in range(self.x.at.channel_blocks):
             self.merge(channel_block)
 
-    cdef void slot(self, Py_ssize_t slot) noexcept nogil:
-        cdef Layout* x = &self.x.at
-        cdef Py_ssize_t block = self.pieces.block(slot), row = x.w * rows_of(x, block), p, v, i
-        cdef Py_ssize_t first = self.pieces.first(slot)
+    cdef void rows(self, Py_ssize_t slot, Py_ssize_t first, Py_ssize_t last, float* x) noexcept nogil:
+        """Rows of a slot come in their order."""
+        cdef Py_ssize_t row = self.x.at.w * rows_of(&self.x.at, self.pieces.block(slot)), each = self.x.lanes, p, v, i
         cdef double* mean = &self.slots[slot, 0, 0]
         cdef double* squares = &self.slots[slot, 1, 0]
         cdef double count, delta, lost, more
-        cdef const float* at
         cdef float[LANE_WIDTH] sums
         cdef float[LANE_WIDTH] centre
         cdef float[LANE_WIDTH] around
         cdef double[LANE_WIDTH] means
-        for p in range(first, self.pieces.last(slot)):
-            at = block_at(x, block, self.pieces.channel_block(slot)) + p * row * x.lanes
-            count = (p - first) * row
-            for v in range(x.lanes // LANE_WIDTH):
-                (<lanes*>&sums[0])[0] = column_sum(at + v * LANE_WIDTH, row, x.lanes)
+        for p in range(first, last):
+            count = (p - self.pieces.first(slot)) * row
+            for v from 0 <= v < each by LANE_WIDTH:
+                (<lanes*>&sums[0])[0] = column_sum(x + v, row, each)
                 for i in range(LANE_WIDTH):
-                    means[i] = at[v * LANE_WIDTH + i] + <double>sums[i] / row
+                    means[i] = x[v + i] + <double>sums[i] / row
                     centre[i] = <float>means[i]
-                (<lanes*>&around[0])[0] = column_squares(at + v * LANE_WIDTH, row, x.lanes, (<lanes*>&centre[0])[0])
+                (<lanes*>&around[0])[0] = column_squares(x + v, row, each, (<lanes*>&centre[0])[0])
                 for i in range(LANE_WIDTH):
                     lost = means[i] - centre[i]
                     more = around[i] - lost * lost * row
                     if more < 0:  # by rounding; NaN stays
                         more = 0
                     if count == 0:
-                        mean[v * LANE_WIDTH + i], squares[v * LANE_WIDTH + i] = means[i], more
+                        mean[v + i], squares[v + i] = means[i], more
                     else:
-                        delta = means[i] - mean[v * LANE_WIDTH + i]
-                        mean[v * LANE_WIDTH + i] += delta * row / (count + row)
-                        squares[v * LANE_WIDTH + i] += more + delta * delta * count * row / (count + row)
+                        delta = means[i] - mean[v + i]
+                        mean[v + i] += delta * row / (count + row)
+                        squares[v + i] += more + delta * delta * count * row / (count + row)
+            x += row * each
 
     cdef void merge(self, Py_ssize_t channel_block) noexcept nogil:
         cdef Py_ssize_t slot, k, first = channel_block * self.pieces.slots

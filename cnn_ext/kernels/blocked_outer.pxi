@@ -228,7 +228,7 @@ cdef class Outer(Step):
                 self.image_row(tile, block, p, block_at(dy, block, f) + p * row)
             else:
                 dy_row = &self.rows_memory[0] + threadid() * self.per_thread
-                self.before.rows(block, f, p, p + 1, dy_row)
+                self.before.rows(slot, p, p + 1, dy_row)
                 for i in range(p * self.before.row_stride, self.before.row_after(p + 1)):
                     self.image_row(tile, block, i, dy_row)
                     dy_row += row

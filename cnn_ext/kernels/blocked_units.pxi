@@ -78,51 +78,53 @@ cdef class Unit(Slices):
         ):
             raise ValueError("Unit: x, out, norm, window, index and picked do not belong together")
 
-    cdef void slot(self, Py_ssize_t slot) noexcept nogil:
-        cdef Py_ssize_t p, q, first = self.pieces.first(slot), last = self.pieces.last(slot)
-        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot)
+    cdef void rows(self, Py_ssize_t slot, Py_ssize_t first, Py_ssize_t last, float* x) noexcept nogil:
+        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), p, q
         cdef PoolWindow* w = &self.window
         if w.kernel_h * w.kernel_w == 1 and w.stride_h * w.stride_w == 1:
-            self.pixels(block, cb, first * self.x.at.w, last * self.x.at.w)
+            self.pixels(block, cb, first * self.x.at.w, last * self.x.at.w, x)
             return
         for p in range(first, last):
             q = 0
             while q < self.out.at.w:
-                q += self.maxima(block, cb, p, q)
+                q += self.maxima(block, cb, p, q, x, first * w.stride_h)
 
-    cdef void pixels(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-        """Where there is nothing to pool: pixels first … last − 1."""
-        cdef Py_ssize_t lanes_each = self.x.lanes, pixel = rows_of(&self.x.at, block) * lanes_each, k, v
-        cdef const float* x = block_at(&self.x.at, block, cb) + first * pixel
+    cdef void pixels(
+        self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last, const float* x
+    ) noexcept nogil:
+        """Where there is nothing to pool: pixels first … last − 1; `x` is the first."""
+        cdef Py_ssize_t each = self.x.lanes, pixel = rows_of(&self.x.at, block) * each, size = (last - first) * pixel, k, v
         cdef float* out = block_at(&self.out.at, block, cb) + first * pixel
         cdef lanes mean, scale, shift, value
-        for v in range(lanes_each // LANE_WIDTH):
-            if self.norm is None:
-                for k in range((last - first) * pixel // lanes_each):
-                    value = (<const lanes*>(x + k * lanes_each))[0]
-                    (<lanes*>(out + k * lanes_each))[0] = lanes_relu(value) if self.relu else value
-            else:
-                mean = (<lanes*>&self.norm.mean[cb * lanes_each + v * LANE_WIDTH])[0]
-                scale = (<lanes*>&self.norm.scale[cb * lanes_each + v * LANE_WIDTH])[0]
-                shift = (<lanes*>&self.norm.shift[cb * lanes_each + v * LANE_WIDTH])[0]
-                for k in range((last - first) * pixel // lanes_each):
-                    value = ((<const lanes*>(x + k * lanes_each))[0] - mean) * scale + shift
-                    (<lanes*>(out + k * lanes_each))[0] = lanes_relu(value) if self.relu else value
-            x += LANE_WIDTH
-            out += LANE_WIDTH
+        if self.norm is None:
+            for k from 0 <= k < size by LANE_WIDTH:
+                value = (<const lanes*>(x + k))[0]
+                (<lanes*>(out + k))[0] = lanes_relu(value) if self.relu else value
+            return
+        for v from 0 <= v < each by LANE_WIDTH:
+            mean = (<lanes*>&self.norm.mean[cb * each + v])[0]
+            scale = (<lanes*>&self.norm.scale[cb * each + v])[0]
+            shift = (<lanes*>&self.norm.shift[cb * each + v])[0]
+            for k from v <= k < size by each:
+                value = ((<const lanes*>(x + k))[0] - mean) * scale + shift
+                (<lanes*>(out + k))[0] = lanes_relu(value) if self.relu else value
 
-    cdef Py_ssize_t maxima(self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q) noexcept nogil:
-        """Pixel q of row p of out and those after it whose windows are as large. Returns how many."""
-        cdef int n = rows_of(&self.x.at, block), relu = self.relu
-        cdef Py_ssize_t each = self.x.lanes, pixel = n * each, row = self.x.at.w * pixel, v
+    cdef Py_ssize_t maxima(
+        self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t p, Py_ssize_t q, const float* x, Py_ssize_t x_row
+    ) noexcept nogil:
+        """Pixel q of row p of out and those after it whose windows are as large; row x_row begins at `x`. Returns how many."""
+        cdef int relu = self.relu
+        cdef Py_ssize_t pixel = rows_of(&self.x.at, block) * self.x.lanes, row = self.x.at.w * pixel, v
+        # Without a norm all lanes are alike, and memory is gone through in its order.
+        cdef Py_ssize_t each = LANE_WIDTH if self.norm is None else self.x.lanes
         cdef Py_ssize_t step = self.window.stride_w * pixel
         cdef Py_ssize_t to = block_at(&self.out.at, block, cb) - self.out.at.data + (p * self.out.at.w + q) * pixel
         cdef Windows w = windows_at(&self.window, &self.x.at, self.out.at.w, p, q)
-        cdef const float* x = block_at(&self.x.at, block, cb) + w.top * row + w.left * pixel
         cdef float* out = self.out.at.data + to
         cdef float* picked = NULL
         cdef uint8_t* index = NULL
         cdef lanes mean = lanes_all(0), scale = lanes_all(1), shift = lanes_all(0)
+        x += (w.top - x_row) * row + w.left * pixel
         if self.index is not None:
             index = &self.index[to]
         if self.picked is not None:
@@ -135,14 +137,14 @@ cdef class Unit(Slices):
             # Two by two is by far the most frequent: constant counts.
             if self.norm is None and index == NULL and picked == NULL:
                 if w.height == 2 and w.width == 2:
-                    maximum(x + v, row, pixel, 2, 2, w.count, step, n, each, relu, out + v)
+                    maximum(x, row, pixel, 2, 2, w.count, step, relu, out)
                 else:
-                    maximum(x + v, row, pixel, w.height, w.width, w.count, step, n, each, relu, out + v)
+                    maximum(x, row, pixel, w.height, w.width, w.count, step, relu, out)
             elif w.height == 2 and w.width == 2:
-                pool(x + v, row, pixel, 2, 2, w.count, step, n, each, mean, scale, shift, relu, out + v, index, picked)
+                pool(x + v, row, pixel, 2, 2, w.count, step, each, mean, scale, shift, relu, out + v, index, picked)
             else:
                 pool(
-                    x + v, row, pixel, w.height, w.width, w.count, step, n, each, mean, scale, shift, relu, out + v, index,
+                    x + v, row, pixel, w.height, w.width, w.count, step, each, mean, scale, shift, relu, out + v, index,
                     picked)
             if index != NULL:
                 index += LANE_WIDTH
@@ -153,16 +155,16 @@ cdef class Unit(Slices):
 
 cdef inline void pool(
     const float* x, Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, Py_ssize_t count,
-    Py_ssize_t step, int n, Py_ssize_t each, lanes mean, lanes scale, lanes shift, bint relu, float* out, uint8_t* index,
+    Py_ssize_t step, Py_ssize_t each, lanes mean, lanes scale, lanes shift, bint relu, float* out, uint8_t* index,
     float* picked,
 ) noexcept nogil:
-    """Unit for `count` windows of height × width pixels, `step` floats apart, and LANE_WIDTH channels of n images, which lie
-    `each` floats apart."""
+    """Unit for `count` windows of height × width pixels, `step` floats apart, and of a pixel for LANE_WIDTH of every `each`
+    floats."""
     cdef lanes original, value, best, picked_there
     cdef lane_flags number, beats
     cdef Py_ssize_t q, k, i, j
     for q in range(count):
-        for k from 0 <= k < n * each by each:
+        for k from 0 <= k < pixel by each:
             picked_there = (<const lanes*>(x + k))[0]
             best = (picked_there - mean) * scale + shift
             number = lanes_index(0)
@@ -191,13 +193,13 @@ cdef inline void pool(
 
 cdef inline void maximum(
     const float* x, Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, Py_ssize_t count,
-    Py_ssize_t step, int n, Py_ssize_t each, bint relu, float* out,
+    Py_ssize_t step, bint relu, float* out,
 ) noexcept nogil:
     """`pool` without a norm, of which nothing need be known but the maximum."""
     cdef lanes value, best
     cdef Py_ssize_t q, k, i, j
     for q in range(count):
-        for k from 0 <= k < n * each by each:
+        for k from 0 <= k < pixel by LANE_WIDTH:
             best = (<const lanes*>(x + k))[0]
             for i in range(height):
                 for j in range(width):

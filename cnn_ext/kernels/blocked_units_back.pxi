@@ -38,23 +38,20 @@ cdef class UnitBackward(Slices):
     cdef void slot(self, Py_ssize_t slot) noexcept nogil:
         cdef Layout* x = &self.dx.at
         cdef PoolWindow* w = &self.window
-        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), first, p, q
-        cdef Py_ssize_t pixel = rows_of(x, block) * x.lanes
+        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), p, q
         cdef float* dx = block_at(x, block, cb)
         if self.apart:
-            first = self.pieces.first(slot)
-            self.rows(block, cb, first, self.pieces.last(slot), dx + first * w.stride_h * x.w * pixel)
+            Slices.slot(self, slot)
             return
-        memset(dx, 0, x.h * x.w * pixel * sizeof(float))  # a slot is all rows
+        memset(dx, 0, x.h * x.w * rows_of(x, block) * x.lanes * sizeof(float))  # a slot is all rows
         for p in range(self.dout.at.h):
             q = 0
             while q < self.dout.at.w:
                 q += self.scatter(block, cb, p, q, dx, 0)
 
-    cdef void rows(
-        self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last, float* dx
-    ) noexcept nogil:
-        """Rows first … last − 1 of dout, whose windows are apart; `dx` is the first row that they go to."""
+    cdef void rows(self, Py_ssize_t slot, Py_ssize_t first, Py_ssize_t last, float* dx) noexcept nogil:
+        """Of dout, whose windows are apart."""
+        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot)
         cdef PoolWindow* w = &self.window
         cdef Py_ssize_t pixel = rows_of(&self.dx.at, block) * self.dx.lanes, row = self.dx.at.w * pixel, p, q, i, j
         cdef Py_ssize_t top = first * w.stride_h
@@ -78,7 +75,8 @@ cdef class UnitBackward(Slices):
         self, Py_ssize_t block, Py_ssize_t cb, Py_ssize_t first, Py_ssize_t last, float* dx
     ) noexcept nogil:
         """Where nothing was pooled: pixels first … last − 1; `dx` is the first."""
-        cdef Py_ssize_t each = self.dx.lanes, pixel = rows_of(&self.dx.at, block) * each, v, k
+        cdef Py_ssize_t pixel = rows_of(&self.dx.at, block) * self.dx.lanes, v, k
+        cdef Py_ssize_t each = LANE_WIDTH if self.norm is None else self.dx.lanes  # in memory's order without a norm
         cdef Py_ssize_t at = block_at(&self.dx.at, block, cb) - self.dx.at.data + first * pixel
         cdef const float* dout = self.dout.at.data + at
         cdef const float* out = self.out.at.data + at if self.relu else NULL
@@ -102,8 +100,8 @@ cdef class UnitBackward(Slices):
         """Pixel q of row p of dout, and those after it whose windows are as large, to the pixels of their windows; row
         dx_row begins at `dx`. Returns how many."""
         cdef Windows w = windows_at(&self.window, &self.dx.at, self.dout.at.w, p, q)
-        cdef int n = rows_of(&self.dx.at, block)
-        cdef Py_ssize_t each = self.dx.lanes, pixel = n * each, row = self.dx.at.w * pixel, v
+        cdef Py_ssize_t pixel = rows_of(&self.dx.at, block) * self.dx.lanes, row = self.dx.at.w * pixel, v
+        cdef Py_ssize_t each = LANE_WIDTH if self.norm is None else self.dx.lanes
         cdef Py_ssize_t step = self.window.stride_w * pixel
         cdef Py_ssize_t source = block_at(&self.dout.at, block, cb) - self.dout.at.data + (p * self.dout.at.w + q) * pixel
         cdef const float* out = self.out.at.data + source if self.relu else NULL
@@ -117,11 +115,11 @@ cdef class UnitBackward(Slices):
                 self.norm_back(cb * each + v, &norm)
             if w.height == 2 and w.width == 2:  # by far the most frequent: constant counts
                 spread(
-                    self.dout.at.data + source + v, out, &self.index[source + v], n, each, x, &norm, row, pixel, 2, 2,
+                    self.dout.at.data + source + v, out, &self.index[source + v], each, x, &norm, row, pixel, 2, 2,
                     w.count, step, not self.apart, dx + v)
             else:
                 spread(
-                    self.dout.at.data + source + v, out, &self.index[source + v], n, each, x, &norm, row, pixel, w.height,
+                    self.dout.at.data + source + v, out, &self.index[source + v], each, x, &norm, row, pixel, w.height,
                     w.width, w.count, step, not self.apart, dx + v)
             if out != NULL:
                 out += LANE_WIDTH
@@ -145,10 +143,6 @@ cdef class UnitBackward(Slices):
                     through_norm(zero, (<const lanes*>(x + k))[0], &norm) if x != NULL else zero
                 )
 
-    cdef Py_ssize_t most_rows(self):
-        """Of dx, that one row of dout goes to."""
-        return max(self.window.stride_h, self.dx.at.h - (self.dout.at.h - 1) * self.window.stride_h)
-
     cdef void norm_back(self, Py_ssize_t channel, NormBack* norm) noexcept nogil:
         norm.a, norm.b = (<lanes*>&self.norm.a[channel])[0], (<lanes*>&self.norm.b[channel])[0]
         norm.c, norm.mean = (<lanes*>&self.norm.c[channel])[0], (<lanes*>&self.norm.mean[channel])[0]
@@ -163,12 +157,12 @@ cdef inline lanes through_norm(lanes dz, lanes x, const NormBack* norm) noexcept
 
 
 cdef inline void spread(
-    const float* dout, const float* out, const uint8_t* index, int n, Py_ssize_t each, const float* x, const NormBack* norm,
+    const float* dout, const float* out, const uint8_t* index, Py_ssize_t each, const float* x, const NormBack* norm,
     Py_ssize_t row, Py_ssize_t pixel, Py_ssize_t height, Py_ssize_t width, Py_ssize_t count, Py_ssize_t step, bint add,
     float* dx,
 ) noexcept nogil:
-    """UnitBackward for `count` windows of height × width pixels, `step` floats apart, and LANE_WIDTH channels of n images,
-    `each` floats apart.
+    """UnitBackward for `count` windows of height × width pixels, `step` floats apart, and of a pixel for LANE_WIDTH of every
+    `each` floats.
 
     out: NULL without ReLU; x: NULL without a norm. add: to what dx holds.
     """
@@ -176,7 +170,7 @@ cdef inline void spread(
     cdef lane_flags number
     cdef Py_ssize_t q, k, i, j, at
     for q in range(count):
-        for k from 0 <= k < n * each by each:
+        for k from 0 <= k < pixel by each:
             dz = (<const lanes*>(dout + k))[0]
             if out != NULL:
                 dz = lanes_where_positive((<const lanes*>(out + k))[0], dz)

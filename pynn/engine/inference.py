@@ -10,7 +10,7 @@ import numpy as np
 from cnn_ext import blocked, get_num_threads
 from pynn.engine.graph import Likeness, Node, NotLowered, memory_of, naming, trace
 from pynn.engine.memory import Arena
-from pynn.engine.plan import Group, Step, Value, group, input_value, new_value, weights_of, window_of
+from pynn.engine.plan import Group, Step, Value, group, input_value, new_value, passing, weights_of, window_of
 from pynn.module import LayerError, Module
 
 __all__ = ["Frozen", "Predictor", "freeze"]
@@ -93,7 +93,7 @@ class _Plan:
                 if memory_of(source) not in {*readers, graph.input, memory_of(self.y)}:
                     self.arena.give_back(self.values[memory_of(source)].array)
             self.arena.turn()
-        self.steps = blocked.joined(self.steps)
+        self.steps = blocked.joined(self.steps, passing(groups, self.values))
         self.refresh()
 
     def refresh(self) -> None:

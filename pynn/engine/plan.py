@@ -12,7 +12,18 @@ from cnn_ext import blocked
 from pynn.engine.graph import Node
 from pynn.engine.memory import Arena
 
-__all__ = ["POINT", "Group", "Step", "Value", "group", "input_value", "new_value", "weights_of", "window_of"]
+__all__ = [
+    "POINT",
+    "Group",
+    "Step",
+    "Value",
+    "group",
+    "input_value",
+    "new_value",
+    "passing",
+    "weights_of",
+    "window_of",
+]
 
 POINT = blocked.POINT
 FEW_CHANNELS = 4  # of an input that its convolution takes as an Image
@@ -118,6 +129,15 @@ def _joins(made: Group, node: Node, training: bool) -> bool:
         return True
     kernel_h, kernel_w, stride_h, stride_w, *padding = node.options["window"]
     return kernel_h <= stride_h and kernel_w <= stride_w and not any(padding)
+
+
+def passing(groups: list[Group], values: dict[Node, Value]) -> list[blocked.Blocks]:
+    """Products that only the unit after them reads: no other node, and without relu or norm nor does the way back."""
+    products = {made.last for made in groups if made.is_product and made.relu is None}
+    units = [made for made in groups if made.is_unit and made.norm is None]
+    return [
+        values[made.source].at for made in units if made.source in products and len(made.source.users) == 1
+    ]
 
 
 def input_value(node: Node, n: int, arena: Arena, *, training: bool) -> Value:

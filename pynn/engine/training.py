@@ -9,7 +9,18 @@ import numpy as np
 from cnn_ext import blocked, get_num_threads
 from pynn.engine.graph import Likeness, Node, NotLowered, memory_of, naming, trace
 from pynn.engine.memory import Arena
-from pynn.engine.plan import POINT, Group, Step, Value, group, input_value, new_value, weights_of, window_of
+from pynn.engine.plan import (
+    POINT,
+    Group,
+    Step,
+    Value,
+    group,
+    input_value,
+    new_value,
+    passing,
+    weights_of,
+    window_of,
+)
 from pynn.module import LayerError, Module
 
 __all__ = ["Trainer"]
@@ -93,7 +104,7 @@ class _Plan:
         for each in self.groups:
             self.forward_steps += self._forward_of(each)
             self.arena.turn()
-        self.forward_steps = blocked.joined(self.forward_steps)
+        self.forward_steps = blocked.joined(self.forward_steps, passing(self.groups, self.values))
         self.scores = np.zeros((self.n, *output.shape), np.float32)
         self.gradients = {memory_of(output): new_value(output, self.n, self.arena)}
         self.dscores = self.gradients[memory_of(output)]
