@@ -291,6 +291,21 @@ class Outer(Step):
     ) -> None: ...
     def take(self, before: UnitBackward, scratch: Callable[[int], Array]) -> bool: ...
 
+class OuterWinograd(Outer):
+    def __init__(
+        self,
+        x: Blocks,
+        dy: Blocks,
+        grad: Weights,
+        padding: Pair,
+        slots: int,
+        memory: Array,
+        c_group: int,
+        f_group: int,
+        units: int,
+        scratch: Callable[[int], Array],
+    ) -> None: ...
+
 class NormStatistics(Slices):
     def __init__(self, x: Blocks, norm: Norm) -> None: ...
 

@@ -351,6 +351,8 @@ def weight_gradient(x, dout: Blocks, grad: Weights, *, stride, padding, dilation
         )
     if _meets_all(x, (kh, kw), dout, padding):
         return kernels.Outer(x, dout, grad, *window, 1, None)
+    if winograd.wins_weight_gradient(x, dout, (kh, kw), *window):
+        return winograd.weight_gradient(x, dout, grad, padding, new)
     pairs = dout.channel_blocks * x.channel_blocks
     slots = min(-(-n // BATCH), max(-(-_TASKS // pairs), n * height * width // _CHAIN))
     return kernels.Outer(x, dout, grad, *window, slots, new(slots * pairs * kh * kw * x.lanes * dout.lanes))
@@ -430,9 +432,12 @@ def joined(steps: list[Step], passing: Collection[Blocks] = ()) -> list[Step]:
     kept: list[Step] = []
     for step in steps:
         before = kept[-1] if kept else None
-        if isinstance(before, kernels.Gather) and isinstance(step, kernels.Slices):
-            if before.take(step, scratch_floats if step.product in passing else None):
-                continue
+        if (
+            isinstance(before, kernels.Gather)
+            and isinstance(step, kernels.Slices)
+            and before.take(step, scratch_floats if step.product in passing else None)
+        ):
+            continue
         if (
             isinstance(step, kernels.Outer)
             and isinstance(before, kernels.UnitBackward)

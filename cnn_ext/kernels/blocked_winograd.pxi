@@ -16,12 +16,35 @@ cdef extern from "winograd.h" nogil:
     void winograd_weight(const float* g, Py_ssize_t tap, Py_ssize_t n, float* u, Py_ssize_t stride)
     void winograd_output(
         const float* m, Py_ssize_t stride, Py_ssize_t n, const float* bias, Py_ssize_t period, int relu, float* const* y)
+    void winograd_output_gradient(const float* const* dy, Py_ssize_t n, float* d, Py_ssize_t stride)
+    void winograd_weight_gradient(const float* m, Py_ssize_t stride, Py_ssize_t n, float* dg, Py_ssize_t tap)
 
 cdef enum:
     TILE = 4  # outputs along an axis
     PATCH = 6  # the inputs that they see
     PLACES = 36
     PIXEL = BATCH * 16  # floats of a pixel's matrix, at most
+
+
+cdef inline void pixels_at(
+    const Layout* x, Py_ssize_t block, Py_ssize_t c, Py_ssize_t p, Py_ssize_t q, int size, const float* zeros,
+    const float** found
+) noexcept nogil:
+    """The size × size pixels from (p, q) on of a block's channel block; those beyond the edges are `zeros`."""
+    cdef Py_ssize_t pixel = rows_of(x, block) * x.lanes, i, j
+    cdef const float* source = block_at(x, block, c)
+    for i in range(size):
+        for j in range(size):
+            if 0 <= p + i < x.h and 0 <= q + j < x.w:
+                found[i * size + j] = source + ((p + i) * x.w + q + j) * pixel
+            else:
+                found[i * size + j] = zeros
+
+
+cdef inline Py_ssize_t odd_lines(Py_ssize_t count) noexcept nogil:
+    """Floats of the whole lines that `count` floats take, an odd number of them: so the 36 places of a transform do not lie
+    in the same few sets of the cache."""
+    return ((count + LINE - 1) // LINE | 1) * LINE
 
 
 cdef class TransformWeights(PackWeights):
@@ -103,9 +126,8 @@ cdef class Winograd(Step):
         self.slices = blocks(self.tiles_h * self.tiles_w, tiles)
         self.group = min(group, out.at.channel_blocks)
         self.most_rows = blocks(self.tiles_h * self.tiles_w, self.slices) * BATCH
-        # An odd number of lines, so that the 36 places of a transform do not lie in the same few sets of the cache.
-        self.v_place = ((x.channel_blocks * self.most_rows * x.lanes + LINE - 1) // LINE | 1) * LINE
-        self.m_place = ((self.most_rows * out.lanes + LINE - 1) // LINE | 1) * LINE
+        self.v_place = odd_lines(x.channel_blocks * self.most_rows * x.lanes)
+        self.m_place = odd_lines(self.most_rows * out.lanes)
         self.per_thread = PLACES * (self.v_place + self.group * self.m_place) + 2 * PIXEL
         self.worth_threads = x.at.n * x.at.c * self.tiles_h * self.tiles_w * PLACES * out.at.c > 1_000_000
 
@@ -149,18 +171,10 @@ cdef class Winograd(Step):
         self, Py_ssize_t block, Py_ssize_t c, Py_ssize_t tile, float* zeros, float* v
     ) noexcept nogil:
         """The input of one tile and input block."""
-        cdef Layout* x = &self.x.at
-        cdef Py_ssize_t p = tile // self.tiles_w * TILE + self.top, q = tile % self.tiles_w * TILE + self.left, i, j
-        cdef Py_ssize_t pixel = rows_of(x, block) * x.lanes
-        cdef const float* source = block_at(x, block, c)
+        cdef Py_ssize_t p = tile // self.tiles_w * TILE + self.top, q = tile % self.tiles_w * TILE + self.left
         cdef const float* d[PLACES]
-        for i in range(PATCH):
-            for j in range(PATCH):
-                if 0 <= p + i < x.h and 0 <= q + j < x.w:
-                    d[i * PATCH + j] = source + ((p + i) * x.w + q + j) * pixel
-                else:
-                    d[i * PATCH + j] = zeros
-        winograd_input(&d[0], pixel, v, self.v_place)
+        pixels_at(&self.x.at, block, c, p, q, PATCH, zeros, &d[0])
+        winograd_input(&d[0], rows_of(&self.x.at, block) * self.x.lanes, v, self.v_place)
 
     cdef void transform_back(
         self, Py_ssize_t block, Py_ssize_t f, Py_ssize_t tile, float* zeros, const float* m

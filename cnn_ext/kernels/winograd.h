@@ -2,6 +2,10 @@
  *
  *     y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A          d: 6 × 6 inputs, g: 3 × 3 weights, y: 4 × 4 outputs
  *
+ * and the gradient of the weights, nine sums of sixteen products each, from as many:
+ *
+ *     dg = Gᵀ [(Bᵀ d B) ⊙ (A dy Aᵀ)] G
+ *
  * Bᵀ evaluates a polynomial at the points 0, ±a, ±b, ∞ and Aᵀ interpolates. Everything here is done for `n` floats side by
  * side, images × channels, LANE_WIDTH at a time. The matrices follow from the points (Lavin & Gray 2016, arXiv:1509.09308,
  * with a = 1, b = 2). With a = 3/4, b = 3/2 rounding errors are a quarter of theirs, and the coefficients of A and B are
@@ -36,18 +40,41 @@ PYNN_INLINE void winograd_points(const lanes *d, lanes *v) {
     v[5] = d[5] - (WINOGRAD_AA + WINOGRAD_BB) * d[3] + WINOGRAD_AA * WINOGRAD_BB * d[1];
 }
 
+#define WINOGRAD_AT_0 (1 / (WINOGRAD_AA * WINOGRAD_BB))
+#define WINOGRAD_AT_A (0.5f / (WINOGRAD_AA * (WINOGRAD_AA - WINOGRAD_BB)))
+#define WINOGRAD_AT_B (0.5f / (WINOGRAD_BB * (WINOGRAD_BB - WINOGRAD_AA)))
+
 /* G g */
 PYNN_INLINE void winograd_weight_points(const lanes *g, lanes *u) {
-    const float at_0 = 1 / (WINOGRAD_AA * WINOGRAD_BB), at_a = 0.5f / (WINOGRAD_AA * (WINOGRAD_AA - WINOGRAD_BB));
-    const float at_b = 0.5f / (WINOGRAD_BB * (WINOGRAD_BB - WINOGRAD_AA));
     const lanes even_a = g[0] + WINOGRAD_AA * g[2], odd_a = WINOGRAD_A * g[1];
     const lanes even_b = g[0] + WINOGRAD_BB * g[2], odd_b = WINOGRAD_B * g[1];
-    u[0] = at_0 * g[0];
-    u[1] = at_a * (even_a + odd_a);
-    u[2] = at_a * (even_a - odd_a);
-    u[3] = at_b * (even_b + odd_b);
-    u[4] = at_b * (even_b - odd_b);
+    u[0] = WINOGRAD_AT_0 * g[0];
+    u[1] = WINOGRAD_AT_A * (even_a + odd_a);
+    u[2] = WINOGRAD_AT_A * (even_a - odd_a);
+    u[3] = WINOGRAD_AT_B * (even_b + odd_b);
+    u[4] = WINOGRAD_AT_B * (even_b - odd_b);
     u[5] = g[2];
+}
+
+/* Gᵀ m */
+PYNN_INLINE void winograd_weight_gradients(const lanes *m, lanes *g) {
+    const lanes even_a = WINOGRAD_AT_A * (m[1] + m[2]), odd_a = WINOGRAD_AT_A * (m[1] - m[2]);
+    const lanes even_b = WINOGRAD_AT_B * (m[3] + m[4]), odd_b = WINOGRAD_AT_B * (m[3] - m[4]);
+    g[0] = WINOGRAD_AT_0 * m[0] + even_a + even_b;
+    g[1] = WINOGRAD_A * odd_a + WINOGRAD_B * odd_b;
+    g[2] = WINOGRAD_AA * even_a + WINOGRAD_BB * even_b + m[5];
+}
+
+/* A dy */
+PYNN_INLINE void winograd_output_points(const lanes *y, lanes *m) {
+    const lanes even_a = y[0] + WINOGRAD_AA * y[2], odd_a = WINOGRAD_A * (y[1] + WINOGRAD_AA * y[3]);
+    const lanes even_b = y[0] + WINOGRAD_BB * y[2], odd_b = WINOGRAD_B * (y[1] + WINOGRAD_BB * y[3]);
+    m[0] = y[0];
+    m[1] = even_a + odd_a;
+    m[2] = even_a - odd_a;
+    m[3] = even_b + odd_b;
+    m[4] = even_b - odd_b;
+    m[5] = y[3];
 }
 
 /* Aᵀ m */
@@ -78,6 +105,23 @@ static void winograd_input(const float *const *d, ptrdiff_t n, float *v, ptrdiff
     }
 }
 
+/* d[i, j] = (A dy Aᵀ)[i, j] of the pixels dy[0] … dy[15]; d[i, j] at d + (6 i + j) · stride. */
+static void winograd_output_gradient(const float *const *dy, ptrdiff_t n, float *d, ptrdiff_t stride) {
+    for (ptrdiff_t at = 0; at < n; at += LANE_WIDTH) {
+        lanes column[4], half[6][4], row[6];
+        if (at % LINE == 0) PYNN_UNROLL for (int i = 0; i < 16; ++i) fetch(dy[i] + at + 4 * n);
+        PYNN_UNROLL for (int j = 0; j < 4; ++j) {
+            PYNN_UNROLL for (int i = 0; i < 4; ++i) column[i] = *(const lanes *)(dy[4 * i + j] + at);
+            winograd_output_points(column, row);
+            PYNN_UNROLL for (int i = 0; i < 6; ++i) half[i][j] = row[i];
+        }
+        PYNN_UNROLL for (int i = 0; i < 6; ++i) {
+            winograd_output_points(half[i], row);
+            PYNN_UNROLL for (int j = 0; j < 6; ++j) *(lanes *)(d + (6 * i + j) * stride + at) = row[j];
+        }
+    }
+}
+
 /* u[i, j] = (G g Gᵀ)[i, j]; tap (k, l) at g + (3 k + l) · tap, u[i, j] at u + (6 i + j) · stride. */
 static void winograd_weight(const float *g, ptrdiff_t tap, ptrdiff_t n, float *u, ptrdiff_t stride) {
     for (ptrdiff_t at = 0; at < n; at += LANE_WIDTH) {
@@ -90,6 +134,22 @@ static void winograd_weight(const float *g, ptrdiff_t tap, ptrdiff_t n, float *u
         PYNN_UNROLL for (int i = 0; i < 6; ++i) {
             winograd_weight_points(half[i], row);
             PYNN_UNROLL for (int j = 0; j < 6; ++j) *(lanes *)(u + (6 * i + j) * stride + at) = row[j];
+        }
+    }
+}
+
+/* dg[k, l] = (Gᵀ m G)[k, l]; m[i, j] at m + (6 i + j) · stride, tap (k, l) at dg + (3 k + l) · tap. */
+static void winograd_weight_gradient(const float *m, ptrdiff_t stride, ptrdiff_t n, float *dg, ptrdiff_t tap) {
+    for (ptrdiff_t at = 0; at < n; at += LANE_WIDTH) {
+        lanes column[6], half[3][6], row[3];
+        PYNN_UNROLL for (int j = 0; j < 6; ++j) {
+            PYNN_UNROLL for (int i = 0; i < 6; ++i) column[i] = *(const lanes *)(m + (6 * i + j) * stride + at);
+            winograd_weight_gradients(column, row);
+            PYNN_UNROLL for (int k = 0; k < 3; ++k) half[k][j] = row[k];
+        }
+        PYNN_UNROLL for (int k = 0; k < 3; ++k) {
+            winograd_weight_gradients(half[k], row);
+            PYNN_UNROLL for (int l = 0; l < 3; ++l) *(lanes *)(dg + (3 * k + l) * tap + at) = row[l];
         }
     }
 }

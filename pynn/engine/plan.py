@@ -132,12 +132,10 @@ def _joins(made: Group, node: Node, training: bool) -> bool:
 
 
 def passing(groups: list[Group], values: dict[Node, Value]) -> list[blocked.Blocks]:
-    """Products that only the unit after them reads: no other node, and without relu or norm nor does the way back."""
+    """Products that only the unit after them reads: no other node and, without relu or norm, no way back."""
     products = {made.last for made in groups if made.is_product and made.relu is None}
     units = [made for made in groups if made.is_unit and made.norm is None]
-    return [
-        values[made.source].at for made in units if made.source in products and len(made.source.users) == 1
-    ]
+    return [values[made.source].at for made in units if made.source in products and len(made.source.users) == 1]
 
 
 def input_value(node: Node, n: int, arena: Arena, *, training: bool) -> Value:

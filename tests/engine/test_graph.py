@@ -7,7 +7,7 @@ from engine_networks import NETWORKS, EngineTestConv2d, EngineTestScale, network
 from cnn_ext import blocked
 from pynn.engine.graph import Likeness, NotLowered, lowers_itself, memory_of, naming, trace
 from pynn.engine.memory import Arena
-from pynn.engine.plan import group, input_value
+from pynn.engine.plan import Value, group, input_value, passing
 from pynn.layers import (
     AvgPool2d,
     BatchNorm1d,
@@ -178,6 +178,22 @@ def test_what_two_read_is_not_joined():
     assert groups(model, (3, 6, 7)) == [
         ["convolution"], ["relu"], ["add"], ["batch_norm"], ["relu", "max_pool"], ["add"]
     ]  # fmt: skip
+
+
+def test_what_passes_from_a_product_to_a_unit():
+    def kinds(*layers, training=True):
+        graph, _ = trace(Sequential(*layers), (3, 8, 8), training=training)
+        made = group(graph.nodes, training=training)
+        values = {each.last: Value(each.last.kind, (), np.empty(0, np.float32)) for each in made}
+        return passing(made, values)
+
+    conv, norm, relu, pool = (Conv2d(3, 3, 3, padding=1), BatchNorm2d(3), ReLU(), MaxPool2d(2))
+    assert kinds(conv, relu, pool, Conv2d(3, 3, 1), MaxPool2d(2)) == ["convolution"] * 2
+    assert kinds(conv, norm, relu, pool) == []  # the way back reads it
+    assert kinds(conv, norm, relu, pool, training=False) == ["batch_norm"]  # folded into the product
+    assert kinds(conv, relu, ReLU()) == []  # the way back of the first relu
+    assert kinds(conv, Residual(Sequential(relu, MaxPool2d(1)))) == []  # two read it
+    assert kinds(relu, pool) == []
 
 
 # -- memory ---------------------------------------------------------------------------------------------------

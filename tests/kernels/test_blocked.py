@@ -470,6 +470,33 @@ def test_what_only_a_first_layers_gradient_reads_is_not_kept(memory, shape, wind
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("window", APART.values(), ids=APART)
+@pytest.mark.parametrize(("shape", "filters"), [((25, 2, 6, 7), 33), ((7, 8, 5, 4), 8)], ids=str)
+def test_what_only_a_unit_reads_of_a_product_is_not_kept(memory, shape, filters, window):
+    """The same bits, index and all; the array between stays untouched where it is said to pass."""
+    x = memory.image(draw(*shape), (1, 1)) if shape[1] == 2 else memory.blocks(draw(*shape))
+    weights = memory.weights(blocked.convolution_weights, draw(filters, shape[1], 3, 3, seed=1))
+    options = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
+    pool = {"kernel_size": window[:2], "stride": window[2:4], "padding": window[4:]}
+    pooled = reference.max_pool2d_forward(np.zeros((shape[0], filters, *shape[2:])), **pool)[0].shape
+    results = []
+    for joined, passes in ((False, False), (True, False), (True, True)):
+        between, out = memory.blocks_of((shape[0], filters, *shape[2:])), memory.blocks_of(pooled)
+        picked, index = memory.blocks_of(pooled), memory.new(out.size, np.uint8)
+        untouched = np.array(between.flat)
+        packs, steps = blocked.convolution(x, weights, None, between, relu=False, new=memory.new, **options)
+        steps.append(blocked.unit(between, out, norm=None, relu=True, window=window, index=index, picked=picked))
+        if joined:
+            steps = blocked.joined(steps, [between] if passes else ())
+        run(packs)
+        run(steps, twice=True)
+        assert np.array_equal(between.flat, untouched, equal_nan=True) is passes
+        assert np.isfinite(out.flat).all()
+        assert len(steps) == (1 if joined else 2)
+        results.append([np.asarray(array).tobytes() for array in (out.flat, picked.flat, index)])
+    assert results == [results[0]] * 3
+
+
 @pytest.mark.parametrize("window", [POINT, (2, 2, 2, 2, 0, 0)], ids=["point", "pool"])
 @pytest.mark.parametrize("gamma", [0.0, -1.5], ids=["zero", "negative"])
 def test_scales_that_turn_maxima_round_or_make_all_equal(memory, window, gamma):

@@ -22,7 +22,12 @@ def memory():
 @pytest.fixture
 def direct(monkeypatch):
     """A call after which the direct kernels are used everywhere."""
-    return lambda: monkeypatch.setattr(winograd, "wins", lambda *_, **__: False)
+
+    def forbid():
+        for choice in ("wins", "wins_weight_gradient"):
+            monkeypatch.setattr(winograd, choice, lambda *_, **__: False)
+
+    return forbid
 
 
 def draw(*shape, seed=0):
@@ -98,6 +103,22 @@ def test_input_gradient_equals_its_twin(memory, geometry):
     assert np.isfinite(dx.flat).all()
 
 
+@pytest.mark.parametrize(("slots", "groups", "units"), [(1, (1, 1), 8), (3, (2, 1), 2), (2, (1, 2), 3)], ids=str)
+def test_weight_gradient_equals_its_twin(memory, geometry, slots, groups, units):
+    shape, filters, padding, _, _ = geometry
+    x, weight = draw(*shape), draw(filters, shape[1], 3, 3, seed=1)
+    dout = draw(*reference.conv2d_forward(x, weight, padding=padding).shape, seed=3)
+    _, expected, _ = reference.conv2d_backward(*wide(dout, x, weight), padding=padding)
+    at, dy, grad = memory.blocks(x), memory.blocks(dout), memory.new(weight.size).reshape(weight.shape)
+    slots = min(slots, -(-shape[0] // 12) * -(-dy.shape[2] // 4) * -(-dy.shape[3] // 4))  # a unit each, at least
+    sums = memory.new(slots * at.channel_blocks * dy.channel_blocks * 9 * at.lanes * dy.lanes)
+    step = kernels.OuterWinograd(
+        at, dy, blocked.convolution_weights(grad), padding, slots, sums, *groups, units, memory.new
+    )
+    run([step], twice=True)
+    assert_close(grad, expected, np.float32)
+
+
 # -- as the engine calls it -----------------------------------------------------------------------------------
 
 
@@ -105,6 +126,11 @@ def engine_steps(memory, x, weight, padding, out):
     options = {"padding": padding, **EVERY_PIXEL}
     packs, steps = blocked.convolution(x, weight, None, out, relu=False, new=memory.new, **options)
     return [*packs, *steps]
+
+
+def gradient_step(memory, x, dout, grad, padding):
+    options = {"padding": padding, **EVERY_PIXEL}
+    return blocked.weight_gradient(x, dout, blocked.convolution_weights(grad), new=memory.new, **options)
 
 
 def uses_winograd(steps):
@@ -116,7 +142,7 @@ def test_passes_of_the_engine_equal_their_twins(memory, padding):
     x, weight, bias = draw(29, 32, 13, 12), draw(40, 32, 3, 3, seed=1), draw(40, seed=2)
     expected = np.maximum(reference.conv2d_forward(*wide(x, weight, bias), padding=padding), 0)
     dout = draw(*expected.shape, seed=3)
-    expected_dx, _, _ = reference.conv2d_backward(*wide(dout, x, weight), padding=padding)
+    expected_dx, expected_dweight, _ = reference.conv2d_backward(*wide(dout, x, weight), padding=padding)
     weights, out = memory.weights(blocked.convolution_weights, weight), memory.blocks_of(dout.shape)
     options = {"new": memory.new, "padding": padding, **EVERY_PIXEL}
     packs, steps = blocked.convolution(
@@ -131,6 +157,11 @@ def test_passes_of_the_engine_equal_their_twins(memory, padding):
     assert uses_winograd(steps)
     run(steps, twice=True)
     assert_close(memory.unpack(dx), expected_dx, np.float32)
+    dweight = memory.new(weight.size).reshape(weight.shape)
+    step = gradient_step(memory, memory.blocks(x), memory.blocks(dout), dweight, padding)
+    assert type(step) is kernels.OuterWinograd
+    run([step], twice=True)
+    assert_close(dweight, expected_dweight, np.float32)
 
 
 SOME_INPUTS = {
@@ -174,6 +205,29 @@ def test_errors_are_bounded(memory, direct, channels, kind):
     assert of_winograd.max() <= 4 * of_direct.max()
 
 
+@pytest.mark.parametrize("of_dout", SOME_INPUTS)
+@pytest.mark.parametrize("kind", SOME_INPUTS)
+@pytest.mark.parametrize("shape", [(24, 32, 9, 16), (100, 32, 4, 4), (13, 64, 24, 8)], ids=str)
+def test_errors_of_weight_gradients_are_bounded(memory, direct, shape, kind, of_dout):
+    """By 2e-6 of Σ |x| · |dout|, and four times what the direct kernels may lose, 8e-7 of it."""
+    x, dout = SOME_INPUTS[kind](draw(*shape)), SOME_INPUTS[of_dout](draw(shape[0], 48, *shape[2:], seed=3))
+    weight = np.zeros((48, shape[1], 3, 3))
+    _, exact, _ = cnn_ext.conv2d_backward(*wide(dout, x), weight, padding=1)
+    _, size, _ = cnn_ext.conv2d_backward(*wide(abs(dout), abs(x)), weight, padding=1)
+    grad = np.zeros(weight.shape, np.float32)
+    step = gradient_step(memory, memory.blocks(x), memory.blocks(dout), grad, (1, 1))
+    assert type(step) is kernels.OuterWinograd
+    run([step])
+    of_winograd = abs(grad - exact)
+    direct()
+    step = gradient_step(memory, memory.blocks(x), memory.blocks(dout), grad, (1, 1))
+    assert type(step) is kernels.Outer
+    run([step])
+    of_direct = abs(grad - exact)
+    assert (of_winograd / size).max() <= 2e-6
+    assert (of_winograd - 4 * of_direct.max() <= 8e-7 * size).all()
+
+
 @pytest.mark.skipif(not cnn_ext.openmp_enabled(), reason="this build has no OpenMP")
 def test_same_bits_on_any_number_of_threads(memory):
     x, weights = (
@@ -190,6 +244,12 @@ def test_same_bits_on_any_number_of_threads(memory):
         run([*forward, *back], n_threads)
     for made in (outs, dxs):
         assert all(np.asarray(one.flat).tobytes() == np.asarray(made[0].flat).tobytes() for one in made)
+    grads = [np.zeros((48, 40, 3, 3), np.float32) for _ in outs]
+    for n_threads, grad in zip((1, 2, 3), grads, strict=True):
+        step = gradient_step(memory, x, outs[0], grad, (1, 1))
+        assert type(step) is kernels.OuterWinograd
+        run([step], n_threads)
+    assert all(grad.tobytes() == grads[0].tobytes() for grad in grads)
 
 
 def test_it_is_chosen_where_it_takes_less_time():
@@ -212,6 +272,31 @@ def test_it_is_chosen_where_it_takes_less_time():
     assert not chosen(256, 8, 8, 32)  # transforms take as long as products
     assert not chosen(12, 64, 64, 7)  # fewer tiles than threads, perhaps
     assert chosen(100, 64, 64, 4)
+
+
+def test_weight_gradients_choose_by_time_too():
+    def chosen(n, c, f, size, kernel=3, padding=1, stride=1, dilation=1):
+        out_size = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        shapes = (n, c, size, size), (n, f, out_size, out_size)
+        lanes = [blocked.lanes_for(s[1]) for s in shapes]
+        x, dout = (
+            blocked.Blocks(np.zeros(blocked.blocks_size(s, each), np.float32), s, each)
+            for s, each in zip(shapes, lanes, strict=True)
+        )
+        return winograd.wins_weight_gradient(x, dout, *[(k, k) for k in (kernel, stride, padding, dilation)])
+
+    for shape in ((100, 8, 16, 16), (100, 32, 32, 8), (100, 64, 64, 4), (256, 24, 64, 31), (256, 256, 256, 7)):
+        assert chosen(*shape)
+        assert not chosen(*shape, kernel=5)
+        assert not chosen(*shape, stride=2)
+        assert not chosen(*shape, padding=2, dilation=2)
+    assert not chosen(100, 64, 64, 2)  # most of a tile is beyond the edge
+    assert not chosen(256, 256, 256, 5)
+    assert not chosen(256, 4, 8, 16)  # transforms take as long as products
+    assert not chosen(12, 64, 64, 4)  # nor are there enough to be worth a filter's
+    image = blocked.Image(np.zeros(10_000, np.float32), (12, 3, 8, 8), (1, 1))
+    dout = blocked.Blocks(np.zeros(12 * 16 * 64, np.float32), (12, 16, 8, 8), 16)
+    assert not winograd.wins_weight_gradient(image, dout, (3, 3), (1, 1), (1, 1), (1, 1))
 
 
 def test_nan_stays_in_the_tiles_that_see_it(memory):
@@ -246,7 +331,25 @@ def step(x=None, packed=None, out=None, bias=None, origin=(0, 0), tiles=1, group
     return kernels.Winograd(x, packed, bias, out, origin, False, tiles, group, floats)
 
 
+def outer(x=None, dy=None, kernel=3, memory=9 * 64, slots=1, c_group=1, f_group=1, units=1):
+    grad = blocked.convolution_weights(np.zeros((8, 8, kernel, kernel), np.float32))
+    x, dy = x or of(2, 8, 4, 4), dy or of(2, 8, 4, 4)
+    padding = (kernel // 2, kernel // 2)
+    return kernels.OuterWinograd(x, dy, grad, padding, slots, floats(memory), c_group, f_group, units, floats)
+
+
 REFUSALS = {
+    "a gradient of 5×5": lambda: outer(kernel=5, memory=9999),
+    "short memory": lambda: outer(memory=9 * 64 - 1),
+    "x of other images": lambda: outer(x=of(3, 8, 4, 4)),
+    "dy of other filters": lambda: outer(dy=of(2, 9, 4, 4)),
+    "dy of another size": lambda: outer(dy=of(2, 8, 5, 4)),
+    "vectors' blocks": lambda: outer(x=of(2, 8, 4, 4, batch=2), dy=of(2, 8, 4, 4, batch=2)),
+    "more slots than units": lambda: outer(slots=2, memory=9999),
+    "no slots": lambda: outer(slots=0),
+    "no input blocks": lambda: outer(c_group=0),
+    "no output blocks": lambda: outer(f_group=-1),
+    "no units": lambda: outer(units=0),
     "weights that do not fit": lambda: packing(packed=64 * 36 - 1),
     "5×5": lambda: packing(kernel=5, packed=9999),
     "input blocks of 4": lambda: packing(in_lanes=4),
@@ -265,6 +368,6 @@ REFUSALS = {
 
 @pytest.mark.parametrize("call", REFUSALS.values(), ids=REFUSALS)
 def test_wrong_arrays_are_refused(call):
-    run([step(bias=floats(8), origin=(-9, 9))])
-    with pytest.raises(ValueError, match=r"(Winograd|TransformWeights|PackWeights): "):
+    run([step(bias=floats(8), origin=(-9, 9)), outer()])
+    with pytest.raises(ValueError, match=r"(Winograd|TransformWeights|PackWeights|Outer|OuterWinograd): "):
         call()

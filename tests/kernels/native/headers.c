@@ -341,6 +341,29 @@ static void test_winograd(int n, int gap, int relu) {
     release(v), release(u), release(g), release(bias);
 }
 
+static void test_winograd_gradient(int n, int gap) {
+    const int stride = n + gap;
+    array d[36], dy[16], v = floats(35 * stride + n), p = floats(35 * stride + n), dg = floats(8 * stride + n);
+    const float *inputs[36], *gradients[16];
+    for (int i = 0; i < 36; ++i) d[i] = floats(n), inputs[i] = d[i].at;
+    for (int i = 0; i < 16; ++i) dy[i] = floats(n), gradients[i] = dy[i].at;
+    winograd_input(inputs, n, v.at, stride);
+    winograd_output_gradient(gradients, n, p.at, stride);
+    for (int place = 0; place < 36; ++place)
+        for (int at = 0; at < n; ++at) v.at[place * stride + at] *= p.at[place * stride + at];
+    winograd_weight_gradient(v.at, stride, n, dg.at, stride);
+    for (int k = 0; k < 9; ++k)
+        for (int at = 0; at < n; ++at) {
+            double expected = 0;
+            for (int i = 0; i < 16; ++i)
+                expected += (double)d[(i / 4 + k / 3) * 6 + i % 4 + k % 3].at[at] * dy[i].at[at];
+            check(near_sum(dg.at[k * stride + at], expected, 16), "winograd's gradient", n, k, at);
+        }
+    for (int i = 0; i < 36; ++i) release(d[i]);
+    for (int i = 0; i < 16; ++i) release(dy[i]);
+    release(v), release(p), release(dg);
+}
+
 /* -- functions ---------------------------------------------------------------------------------------------------- */
 
 static void test_functions(void) {
@@ -369,6 +392,7 @@ int main(void) {
     for (int row = 8; row <= 17; ++row) test_transpose(row, 25 - row);
     test_lanes();
     for (int relu = 0; relu <= 1; ++relu) test_winograd(8, 0, relu), test_winograd(12 * 8, 5, relu), test_winograd(16, 16, relu);
+    test_winograd_gradient(8, 0), test_winograd_gradient(12 * 8, 5), test_winograd_gradient(16, 16);
     test_functions();
 #ifndef WITHOUT_PEAK
     check(isfinite(multiply_adds(1000)), "multiply_adds", 0, 0, 0);
