@@ -229,6 +229,7 @@ class GatherPacking(Gather):
         chunks: int,
         width: int,
         per_task: Pair,
+        slots: int,
         scratch: Callable[[int], Array],
     ) -> None: ...
 

@@ -57,6 +57,7 @@ New = Callable[[int], np.ndarray]
 BATCH = 12  # images of a block
 _CHUNK = 4096  # floats of packed weights taken at a time: half of a first-level cache of 32 KB
 _CHAIN = 8192  # products that a float sums one after the other, at most some: more slots lose less by rounding
+_SLOTS = 4  # that a product of few output blocks is cut into
 _WIDTH = 8  # output blocks packed together: half a kilobyte of a row of the weight, read in one go
 _TASKS = 32  # pieces that a pass is cut into, at least, where it has as many
 
@@ -199,12 +200,16 @@ def _gather(x, packing, bias, out: Blocks, terms, longest: int, relu: bool) -> S
 
 def _gather_packing(x, packing, bias, out: Blocks, terms, longest: int, relu: bool, width: int) -> Step:
     """`width`: output blocks whose weights are packed together; see kernels/blocked_dense.pxi."""
-    chunks = max(1, round(longest / _CHUNK))
+    chunks, slots = max(1, round(longest / _CHUNK)), 1
     tasks = out.channel_blocks * out.shape[2]
-    per_task = (max(width, min(4, tasks // 8)), out.shape[0])
-    if tasks < 2 * width:  # too few for two threads: the halves of the batch pack the same weights
-        per_task = (-(-out.channel_blocks // 2), -(-out.shape[0] // 2))
-    return kernels.GatherPacking(x, packing, bias, out, terms, relu, chunks, width, per_task, scratch_floats)
+    per_f = max(width, min(4, tasks // 8))
+    if tasks < 2 * width and out.shape[2] * out.shape[3] == 1:  # too few for two threads
+        slots = min(chunks, _SLOTS)
+        chunks, per_f = -(-chunks // slots) * slots, out.channel_blocks
+    per_task = (per_f, out.shape[0])
+    return kernels.GatherPacking(
+        x, packing, bias, out, terms, relu, chunks, width, per_task, slots, scratch_floats
+    )
 
 
 def convolution(
@@ -234,7 +239,7 @@ def convolution(
     )
     direct = not isinstance(x, Blocks)  # the padding is there
     tiled = not few and winograd.wins(x, out, kernel, stride, padding, dilation)
-    # With fewer blocks each weight is used too little to be packed once for either half of the batch.
+    # With fewer blocks a row of the weight is not read in long runs.
     one_pass = not keep and _one_pixel(x, out) and out.channel_blocks >= 4
     if tiled:
         packing = winograd.packing(weight, x, out, False, new)

@@ -1,8 +1,9 @@
 # Products in which a weight meets one pixel of each image, forward and back to the input: the fully-connected layer's. There
 # is too little to do with a weight for a pass that packs it beforehand: it is packed shortly before it is used.
 #
-# A task owns a range of output blocks and of images at one row of out's pixels. Its parts follow one another: a few output blocks, a pixel
-# and a chunk of its terms. A unit is the weights of one term and output block. Forward, where a unit is sixteen rows of
+# A task owns a range of output blocks and of images at one row of out's pixels; or, where there are too few of them, all
+# output blocks and images and a slot of the terms: then slots are summed at the end. Its parts follow one another: a few
+# output blocks, a pixel and a chunk of its terms. A unit is the weights of one term and output block. Forward, where a unit is sixteen rows of
 # sixteen weights, a part has several output blocks, so that rows of the weight are read in long runs, and the tiles of one
 # part copy the units of the next between their products. Other units, on the way back matrices to be transposed, are packed
 # at the beginning of their part. Either way memory is asked for a unit some tiles before it is read; for that a thread takes
@@ -29,7 +30,7 @@ cdef enum:
 
 
 cdef struct Part:
-    Py_ssize_t task, index  # the index-th of its task
+    Py_ssize_t task, slot, index  # the index-th of its task
     Py_ssize_t f_first, width, group_first, group_last, p, q, chunk
     Range terms
 
@@ -41,23 +42,27 @@ cdef struct Cursor:
 cdef class GatherPacking(Gather):
     """Gather with weights that are nowhere packed yet, x or out, or both, having one pixel.
 
-    width : output blocks of a part, at most. per_task : output blocks and images of a task, at most. scratch : scratch(count) gives float32 memory for a call.
+    width : output blocks of a part, at most. per_task : output blocks and images of a task, at most. slots : that the chunks
+    of out's one pixel are cut into. scratch : scratch(count) gives float32 memory for a call.
     """
     cdef object scratch
     cdef const int[:, ::1] packed_terms  # the terms, their w counting from the first weight of their chunk
     cdef const Py_ssize_t[:, ::1] sources  # where each term's weights lie in the weight, and for how many inputs
     cdef float[::1] memory
-    cdef Py_ssize_t part_width, tap, most, per_thread, next_task
+    cdef Py_ssize_t part_width, tap, most, slots, per_slot, per_thread, next_task
     cdef bint copying
 
     def __init__(
         self, x not None, PackWeights weights not None, float[::1] bias, Blocks out not None,
-        Terms terms not None, bint relu, Py_ssize_t chunks, Py_ssize_t width, tuple per_task not None, scratch not None,
+        Terms terms not None, bint relu, Py_ssize_t chunks, Py_ssize_t width, tuple per_task not None, Py_ssize_t slots,
+        scratch not None,
     ):
         per_f, images = per_task
         super().__init__(x, weights, bias, out, terms, relu, chunks, (per_f, 1, images))
         if not self.one_pixel or width < 1:
             raise ValueError("GatherPacking: weights that meet several pixels are packed beforehand")
+        if not 1 <= slots <= chunks or (slots > 1 and out.at.h * out.at.w > 1):
+            raise ValueError("GatherPacking: slots are made of chunks, for one pixel")
         cdef Packing* w = &weights.packing
         cdef Py_ssize_t taps = w.kh * w.kw, t, at
         self.copying = w.of_out == 1 and self.kernel == gather_16_blocked_16
@@ -70,6 +75,7 @@ cdef class GatherPacking(Gather):
         self.part_width, self.scratch = min(width, per_f, out.at.channel_blocks), scratch
         self.tap, self.most = w.in_lanes * w.out_lanes, blocks(terms.most, chunks)
         self.per_thread = 2 * self.part_width * self.most * self.tap
+        self.slots, self.per_slot = slots, out.size if slots > 1 else 0
         sources = numpy.empty((terms.terms.shape[0], 2), numpy.intp)
         packed_terms = numpy.array(terms.terms)
         for t in range(terms.terms.shape[0]):
@@ -84,14 +90,29 @@ cdef class GatherPacking(Gather):
         return not weights.kept and blocks(weights.packing.n_out, weights.packing.out_lanes) >= out.channel_blocks
 
     def __call__(self, int n_threads):
-        self.memory = self.scratch(n_threads * self.per_thread)
+        self.memory = self.scratch(self.slots * self.per_slot + n_threads * self.per_thread)
         super().__call__(n_threads)
 
     cdef void run(self, int n_threads) noexcept nogil:
-        cdef Py_ssize_t thread
+        cdef Py_ssize_t thread, piece
         self.next_task = 0
         for thread in prange(n_threads, schedule="static", num_threads=n_threads):
-            self.work(&self.memory[0] + thread * self.per_thread)
+            self.work(&self.memory[0] + self.slots * self.per_slot + thread * self.per_thread)
+        if self.slots > 1:
+            for piece in prange(self.out.at.channel_blocks, schedule="static", num_threads=n_threads):
+                self.add_slots(piece)
+
+    cdef void add_slots(self, Py_ssize_t piece) noexcept nogil:
+        """In their order, in one of as many pieces as there are output blocks."""
+        cdef Py_ssize_t size = self.out.at.n * self.out.at.lanes, k, slot
+        cdef const float* sums = &self.memory[0] + piece * size
+        cdef float* out = self.out.at.data + piece * size
+        cdef lanes total
+        for k from 0 <= k < size by LANE_WIDTH:
+            total = (<const lanes*>(sums + k))[0]
+            for slot in range(1, self.slots):
+                total = total + (<const lanes*>(sums + slot * self.per_slot + k))[0]
+            (<lanes*>(out + k))[0] = lanes_relu(total) if self.finish else total
 
     cdef void work(self, float* packed) noexcept nogil:
         """One thread's tasks."""
@@ -124,8 +145,8 @@ cdef class GatherPacking(Gather):
         cdef const float* x
         cdef const float* bias = NULL
         cdef float* target
-        cdef int flags = (self.start if here.chunk == 0 else FROM_OUT) | (
-            self.finish if here.chunk == self.chunks - 1 else 0), rows
+        cdef float* out_data = out.data if self.slots == 1 else &self.memory[0] + here.slot * self.per_slot
+        cdef int flags = self.flags(here), rows
         cdef Cursor packing = self.cursor(ahead), fetched = packing
         cdef Py_ssize_t units = packing.left, calls = here.width * (here.group_last - here.group_first)
         cdef pynn_copy copy
@@ -149,25 +170,37 @@ cdef class GatherPacking(Gather):
                 at = &self.places[group, 0]
                 rows = <int>min(self.group, out.n - group * self.group)
                 x = self.x_data + at[0] + place * at[1]
-                target = out.data + at[2] + (f * out.h * out.w + here.p * out.w + here.q) * at[3]
+                target = out_data + at[2] + (f * out.h * out.w + here.p * out.w + here.q) * at[3]
                 if copy.to != NULL:
                     gather_16_copying(rows, x, at[1], terms, n_terms, packed, bias, flags, target, &copy)
                 else:
                     self.kernel(rows, x, NULL, at[1], terms, n_terms, packed, 0, bias, flags, target, 0)
             packed += self.most * self.tap
 
+    cdef int flags(self, const Part* part) noexcept nogil:
+        """What the part's tiles start from and end with."""
+        if part.chunk > self.chunks * part.slot // self.slots:
+            return FROM_OUT | (self.finish if part.chunk == self.chunks - 1 and self.slots == 1 else 0)
+        return (self.start if part.chunk == 0 else 0) | (self.finish if self.chunks == 1 else 0)
+
     cdef Part part(self, Py_ssize_t task, Py_ssize_t index) noexcept nogil:
         """Of no width past the end of its task or of the tasks."""
         cdef Py_ssize_t first = task % self.tasks_f * self.per_f, group = task // self.tasks_f % self.tasks_groups
-        cdef Py_ssize_t last = min(first + self.per_f, self.out.at.channel_blocks), each = self.out.at.w * self.chunks
+        cdef Py_ssize_t last = min(first + self.per_f, self.out.at.channel_blocks), row, chunk, chunks, each
         cdef Part found
-        found.task, found.index, found.p = task, index, task // self.tasks_f // self.tasks_groups
-        found.q, found.chunk = index % each // self.chunks, index % self.chunks
+        row = task // self.tasks_f // self.tasks_groups
+        found.task, found.index, found.p, found.slot = task, index, row % self.out.at.h, row // self.out.at.h
+        chunk = self.chunks * found.slot // self.slots
+        chunks = self.chunks * (found.slot + 1) // self.slots - chunk
+        each = self.out.at.w * chunks
+        found.width = found.terms.first = found.terms.last = 0
+        if found.slot >= self.slots:
+            return found
+        found.q, found.chunk = index % each // chunks, chunk + index % chunks
         found.group_first = group * self.per_groups
         found.group_last = min(found.group_first + self.per_groups, self.groups)
         found.f_first = first + index // each * self.part_width
-        found.width = max(0, min(self.part_width, last - found.f_first)) if found.p < self.out.at.h else 0
-        found.terms.first = found.terms.last = 0
+        found.width = max(0, min(self.part_width, last - found.f_first))
         if found.width > 0:
             found.terms = self.chunk_of(found.chunk, found.p, found.q)
         return found

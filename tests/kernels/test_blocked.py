@@ -285,6 +285,30 @@ def test_linear_is_a_convolution_with_one_output_pixel(memory, case, joined):
 
 @pytest.mark.parametrize("relu", [False, True], ids=["linear", "relu"])
 @pytest.mark.parametrize("biased", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("batch", [blocked.BATCH, None], ids=["blocks of twelve", "one block"])
+@pytest.mark.parametrize(
+    ("shape", "features"), [((30, 40, 6, 6), 100), ((100, 600, 1, 1), 230), ((7, 16, 20, 16), 49)], ids=str
+)
+def test_few_outputs_are_summed_in_slots(memory, shape, features, batch, biased, relu):
+    """The same bits on any number of threads."""
+    x, weight = draw(*shape), draw(int(np.prod(shape[1:])), features, seed=1)
+    bias = draw(features, seed=2) if biased else None
+    weights = memory.weights(lambda array: blocked.linear_weights(array, shape[1:]), weight)
+    start = None if bias is None else memory.copy(bias)
+    outs = [memory.blocks_of((shape[0], features, 1, 1), batch=batch or shape[0]) for _ in range(3)]
+    for n_threads, out in enumerate(outs, 1):
+        steps = blocked.convolution(memory.blocks(x), weights, start, out, relu=relu, new=memory.new, **WINDOW)
+        assert [type(step) for step in steps[1]] == [kernels.GatherPacking]
+        run(both(steps), n_threads, twice=True)
+        assert np.isfinite(out.flat).all()
+        assert np.asarray(out.flat).tobytes() == np.asarray(outs[0].flat).tobytes()
+    zeros = np.zeros(features) if bias is None else bias
+    expected = reference.linear_forward(*wide(x.reshape(shape[0], -1), weight, zeros))
+    assert_close(memory.unpack(outs[0])[:, :, 0, 0], np.maximum(expected, 0) if relu else expected, np.float32)
+
+
+@pytest.mark.parametrize("relu", [False, True], ids=["linear", "relu"])
+@pytest.mark.parametrize("biased", [False, True], ids=["no bias", "bias"])
 @pytest.mark.parametrize("shape", [(2, 784, 1000), (100, 300, 40), (13, 5, 8), (7, 1, 1), (3, 17, 20)], ids=str)
 def test_linear_on_the_users_own_vectors(memory, shape, biased, relu):
     n, size, features = shape
@@ -748,11 +772,21 @@ def gather(terms, x=None, *, bias=None, packed=None, chunks=1, per_task=(1, 1, 1
 
 
 def gather_packing(
-    terms=None, *, x=(1, 8, 2, 2), bias=None, packed=None, out=(1, 8, 1, 1), width=1, per_task=(1, 1)
+    terms=None, *, x=(1, 8, 2, 2), bias=None, packed=None, out=(1, 8, 1, 1), width=1, per_task=(1, 1), slots=1
 ):
     packed = packing(None) if packed is None else packed
     return kernels.GatherPacking(
-        of(*x), packed, bias, of(*out), terms or places(terms=((0, 0, 8),)), False, 1, width, per_task, floats
+        of(*x),
+        packed,
+        bias,
+        of(*out),
+        terms or places(terms=((0, 0, 8),)),
+        False,
+        1,
+        width,
+        per_task,
+        slots,
+        floats,
     )
 
 
@@ -904,6 +938,8 @@ REFUSALS = {
         lambda: gather_packing(width=0),
         lambda: gather_packing(per_task=(0, 1)),
         lambda: gather_packing(per_task=(1, 0)),
+        lambda: gather_packing(slots=0),
+        lambda: gather_packing(slots=2),
     ],
     "GatherOne": [
         lambda: gather_one(x=(2, 8, 1, 1)),
@@ -1088,7 +1124,7 @@ NOTHING = {
     "Terms": lambda: kernels.Terms(*[None] * 6),
     "Gather": lambda: gather(None),
     "GatherPacking": lambda: kernels.GatherPacking(
-        None, packing(None), None, of(1, 8, 1, 1), places(), False, 1, 1, (1, 1), floats
+        None, packing(None), None, of(1, 8, 1, 1), places(), False, 1, 1, (1, 1), 1, floats
     ),
     "Outer": lambda: kernels.Outer(
         None, of(1, 8, 2, 2), weights(8, 8, 3, 3), (1, 1), (0, 0), (1, 1), 1, floats(99)
