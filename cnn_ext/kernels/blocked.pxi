@@ -132,7 +132,7 @@ def stay_on_one_thread():
 
 cdef class Step:
     """A kernel call with its arrays and sizes bound."""
-    cdef bint worth_threads  # whether it takes some 40 µs on one thread: waking another can take as long (cnn_ext/isa.py)
+    cdef bint worth_threads  # whether another thread gains more than waking it takes: 5 to 40 µs where it sleeps (cnn_ext/isa.py)
 
     cdef void run(self, int n_threads) noexcept nogil:
         pass
@@ -200,7 +200,7 @@ def unpack_blocks(Blocks x not None, float[:, :, :, ::1] out not None, int n_thr
 
 cdef void pack_image_block(const float* x, const ImageLayout* out, Py_ssize_t block) noexcept nogil:
     cdef Py_ssize_t height = out.h - 2 * out.pad_h, width = out.w - 2 * out.pad_w, row = out.c * BATCH
-    cdef Py_ssize_t images = min(<Py_ssize_t>BATCH, out.n - block * BATCH), image, c, h, w
+    cdef Py_ssize_t images = min(<Py_ssize_t>BATCH, out.n - block * BATCH), image, c, h, w, square
     cdef Py_ssize_t image_size = out.c * height * width
     cdef const float* source
     cdef float* target
@@ -208,10 +208,11 @@ cdef void pack_image_block(const float* x, const ImageLayout* out, Py_ssize_t bl
         for c in range(out.c):
             source = x + block * BATCH * image_size + (c * height + h) * width
             target = image_at(out, block) + ((h + out.pad_h) * out.w + out.pad_w) * row + c * BATCH
-            if images == BATCH:  # a constant count
-                for w in range(width):
-                    for image in range(BATCH):
-                        target[w * row + image] = source[image * image_size + w]
+            if images == BATCH and width >= 8:  # by squares; where they do not fit side by side, one lies over the other
+                for square in range(blocks(width, 8)):
+                    w = min(8 * square, width - 8)
+                    transpose_8(source + w, image_size, target + w * row, row)
+                    transpose_8(source + (BATCH - 8) * image_size + w, image_size, target + w * row + BATCH - 8, row)
             else:
                 for w in range(width):
                     for image in range(images):

@@ -133,7 +133,7 @@ cdef class GatherFew(Step):
         depth = sum(term[2] for term in terms)
         if self.vectors is not None:  # the weights come from memory
             self.worth_threads = out.channel_blocks * out.lanes * depth > 600_000
-        self.worth_threads |= self.tasks_rows * out.channel_blocks > 1 and out.size * depth > 2_000_000
+        self.worth_threads |= self.tasks_rows * out.channel_blocks > 1 and out.size * depth > 200_000
 
     def __call__(self, int n_threads):
         if self.vectors is not None:

@@ -13,7 +13,7 @@ cdef class Activation(Step):
             raise ValueError(f"Activation: there is no function {function}")
         self.function, self.negative_slope, self.x, self.out = function, negative_slope, x.flat, out.flat
         self.dout = None if dout is None else dout.flat
-        self.worth_threads = x.size > 100_000
+        self.worth_threads = x.size > (100_000 if function in (RELU, LEAKY_RELU) else 15_000)
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t block

@@ -70,7 +70,9 @@ def test_the_layout_is_as_described(memory, lanes):
 
 @pytest.mark.parametrize("padding", [(0, 0), (2, 1)])
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1, 1), (5, 3, 2, 4), (12, 2, 3, 3), (25, 1, 4, 2), (100, 3, 5, 6)], ids=str
+    "shape",
+    [(1, 1, 1, 1), (5, 3, 2, 4), (12, 2, 3, 3), (25, 1, 4, 2), (100, 3, 5, 6), (12, 1, 2, 8), (13, 3, 2, 19)],
+    ids=str,
 )
 def test_an_image_is_padded_with_zeros(memory, shape, padding):
     """[N/12][H + 2·PH][W + 2·PW][C][12], the images that are missing zero as well."""
