@@ -103,17 +103,18 @@ cdef class NormStatistics(Slices):
         cdef Py_ssize_t row = self.x.at.w * rows_of(&self.x.at, self.pieces.block(slot)), each = self.x.lanes, p, v, i
         cdef double* mean = &self.slots[slot, 0, 0]
         cdef double* squares = &self.slots[slot, 1, 0]
-        cdef double count, delta, lost, more
+        cdef double count, delta, lost, more, weight
         cdef float[LANE_WIDTH] sums
         cdef float[LANE_WIDTH] centre
         cdef float[LANE_WIDTH] around
         cdef double[LANE_WIDTH] means
         for p in range(first, last):
             count = (p - self.pieces.first(slot)) * row
+            weight = row / (count + row)  # of the row among those that came
             for v from 0 <= v < each by LANE_WIDTH:
                 (<lanes*>&sums[0])[0] = column_sum(x + v, row, each)
                 for i in range(LANE_WIDTH):
-                    means[i] = x[v + i] + <double>sums[i] / row
+                    means[i] = x[v + i] + sums[i] * (1 / <double>row)
                     centre[i] = <float>means[i]
                 (<lanes*>&around[0])[0] = column_squares(x + v, row, each, (<lanes*>&centre[0])[0])
                 for i in range(LANE_WIDTH):
@@ -125,8 +126,8 @@ cdef class NormStatistics(Slices):
                         mean[v + i], squares[v + i] = means[i], more
                     else:
                         delta = means[i] - mean[v + i]
-                        mean[v + i] += delta * row / (count + row)
-                        squares[v + i] += more + delta * delta * count * row / (count + row)
+                        mean[v + i] += delta * weight
+                        squares[v + i] += more + delta * delta * count * weight
             x += row * each
 
     cdef void merge(self, Py_ssize_t channel_block) noexcept nogil:
@@ -160,19 +161,23 @@ cdef inline lanes column_sum(const float* x, Py_ssize_t n, Py_ssize_t stride) no
 
 
 cdef inline lanes column_squares(const float* x, Py_ssize_t n, Py_ssize_t stride, lanes mean) noexcept nogil:
-    """Σ (x − mean)² of n lanes, in two interleaved chains."""
-    cdef lanes s0 = lanes_all(0), s1 = s0, d0, d1
+    """Σ (x − mean)² of n lanes, in four interleaved chains."""
+    cdef lanes s0 = lanes_all(0), s1 = s0, s2 = s0, s3 = s0, d0, d1, d2, d3
     cdef Py_ssize_t i
-    for i in range(n // 2):
+    for i in range(n // 4):
         d0 = (<const lanes*>x)[0] - mean
         d1 = (<const lanes*>(x + stride))[0] - mean
+        d2 = (<const lanes*>(x + 2 * stride))[0] - mean
+        d3 = (<const lanes*>(x + 3 * stride))[0] - mean
         s0 = s0 + d0 * d0
         s1 = s1 + d1 * d1
-        x += 2 * stride
-    if n % 2:
-        d0 = (<const lanes*>x)[0] - mean
+        s2 = s2 + d2 * d2
+        s3 = s3 + d3 * d3
+        x += 4 * stride
+    for i in range(n % 4):
+        d0 = (<const lanes*>(x + i * stride))[0] - mean
         s0 = s0 + d0 * d0
-    return s0 + s1
+    return (s0 + s1) + (s2 + s3)
 
 
 cdef class ChannelSums(Slices):
@@ -221,8 +226,8 @@ cdef class ChannelSums(Slices):
 
     cdef void slot(self, Py_ssize_t slot) noexcept nogil:
         cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), each = self.dout.lanes
-        cdef Py_ssize_t row = self.dout.at.w * rows_of(&self.dout.at, block), p, v, k, at, i
-        cdef lanes d, e, dz, mean = lanes_all(0)
+        cdef Py_ssize_t row = self.dout.at.w * rows_of(&self.dout.at, block), p, v, at, i
+        cdef lanes d, e, mean = lanes_all(0)
         cdef float[LANE_WIDTH] ds
         cdef float[LANE_WIDTH] es
         for v in range(each // LANE_WIDTH):
@@ -232,17 +237,41 @@ cdef class ChannelSums(Slices):
                 mean = (<lanes*>&self.norm.mean[cb * each + v * LANE_WIDTH])[0]
             for p in range(self.pieces.first(slot), self.pieces.last(slot)):
                 at = block_at(&self.dout.at, block, cb) - self.dout.at.data + p * row * each + v * LANE_WIDTH
-                d = e = lanes_all(0)
-                for k in range(row):
-                    dz = (<const lanes*>(self.dout.at.data + at))[0]
-                    if self.relu:
-                        dz = lanes_where_positive((<const lanes*>(self.out.at.data + at))[0], dz)
-                    d = d + dz
-                    if self.norm is not None:
-                        e = e + dz * ((<const lanes*>(self.x.at.data + at))[0] - mean)
-                    at += each
+                gradient_sums(
+                    self.dout.at.data + at, self.out.at.data + at if self.relu else NULL,
+                    self.x.at.data + at if self.norm is not None else NULL, mean, row, each, &d, &e)
                 (<lanes*>&ds[0])[0] = d
                 (<lanes*>&es[0])[0] = e
                 for i in range(LANE_WIDTH):
                     self.slots[slot, 0, v * LANE_WIDTH + i] += ds[i]
                     self.slots[slot, 1, v * LANE_WIDTH + i] += es[i]
+
+
+cdef inline void gradient_sums(
+    const float* dout, const float* out, const float* x, lanes mean, Py_ssize_t n, Py_ssize_t stride, lanes* d, lanes* e
+) noexcept nogil:
+    """Σ dz and Σ dz · (x − mean) of n lanes, `stride` floats apart, in four interleaved chains. out: NULL without ReLU; x: NULL
+    for no second sum."""
+    cdef lanes[4] ds
+    cdef lanes[4] es
+    cdef lanes dz
+    cdef Py_ssize_t i, chain
+    for chain in range(4):
+        ds[chain] = es[chain] = lanes_all(0)
+    for i in range(n // 4):
+        for chain in range(4):
+            dz = (<const lanes*>(dout + (4 * i + chain) * stride))[0]
+            if out != NULL:
+                dz = lanes_where_positive((<const lanes*>(out + (4 * i + chain) * stride))[0], dz)
+            ds[chain] = ds[chain] + dz
+            if x != NULL:
+                es[chain] = es[chain] + dz * ((<const lanes*>(x + (4 * i + chain) * stride))[0] - mean)
+    for i in range(n - n % 4, n):
+        dz = (<const lanes*>(dout + i * stride))[0]
+        if out != NULL:
+            dz = lanes_where_positive((<const lanes*>(out + i * stride))[0], dz)
+        ds[0] = ds[0] + dz
+        if x != NULL:
+            es[0] = es[0] + dz * ((<const lanes*>(x + i * stride))[0] - mean)
+    d[0] = (ds[0] + ds[1]) + (ds[2] + ds[3])
+    e[0] = (es[0] + es[1]) + (es[2] + es[3])
