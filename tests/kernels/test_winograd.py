@@ -181,7 +181,7 @@ def largest_of_tiles(values):
 
 
 @pytest.mark.parametrize("kind", SOME_INPUTS)
-@pytest.mark.parametrize("channels", [16, 64, 256, 1024])
+@pytest.mark.parametrize("channels", [8, 16, 64, 256, 1024])
 def test_errors_are_bounded(memory, direct, channels, kind):
     """By 2e-6 of a tile's largest Σ |x| · |weight|, 1e-5 of the largest output and four direct kernels' errors."""
     x = SOME_INPUTS[kind](draw(24, channels, 9, 16))
@@ -190,16 +190,14 @@ def test_errors_are_bounded(memory, direct, channels, kind):
     size = reference.conv2d_forward(*wide(abs(x), abs(weight)), padding=1)
     at, weights = memory.blocks(x), memory.weights(blocked.convolution_weights, weight)
 
-    def error(chosen):
+    def error(steps_for):
         out = memory.blocks_of(exact.shape)
-        steps = engine_steps(memory, at, weights, (1, 1), out)
-        assert uses_winograd(steps) is chosen
-        run(steps)
+        run(steps_for(out))
         return abs(memory.unpack(out) - exact)
 
-    of_winograd = error(True)
+    of_winograd = error(lambda out: by_winograd(memory, at, weights, None, (1, 1), out))
     direct()
-    of_direct = error(False)
+    of_direct = error(lambda out: engine_steps(memory, at, weights, (1, 1), out))
     assert (of_winograd / largest_of_tiles(size)).max() <= 2e-6
     assert of_winograd.max() <= 1e-5 * abs(exact).max()
     assert of_winograd.max() <= 4 * of_direct.max()
@@ -272,6 +270,7 @@ def test_it_is_chosen_where_it_takes_less_time():
     assert not chosen(256, 8, 8, 32)  # transforms take as long as products
     assert not chosen(12, 64, 64, 7)  # fewer tiles than threads, perhaps
     assert chosen(100, 64, 64, 4)
+    assert chosen(100, 8, 16, 16)
 
 
 def test_weight_gradients_choose_by_time_too():
