@@ -89,7 +89,7 @@ def _cut(x, dout) -> tuple[int, int, int]:
 
 def packing(weight, x, out, transposed: bool, new):
     """The step that transforms weights; `transposed` for the pass back to the input, as `step` needs them then."""
-    size = PLACES * out.channel_blocks * out.lanes * x.channel_blocks * x.lanes
+    size = kernels.transformed_size(out.channel_blocks * out.lanes * x.channel_blocks * x.lanes)
     return kernels.TransformWeights(weight, new(size), out.lanes, x.lanes, transposed)
 
 

@@ -22,6 +22,7 @@ cdef extern from "blocks.h" nogil:
 cdef extern from "lanes.h" nogil:
     void fetch(const float* x)
     void transpose_8(const float* x, Py_ssize_t x_row, float* out, Py_ssize_t out_row)
+    void transpose_8_to(const float* x, Py_ssize_t x_row, float* const* out)
     enum:
         LANE_WIDTH
     ctypedef float lanes
@@ -287,6 +288,37 @@ cdef void pack_tap(const Packing* w, Py_ssize_t out, Py_ssize_t source_at, Py_ss
                 target[k * w.out_lanes + o] = source[o * w.of_out + k * w.of_in]
 
 
+cdef void pack_taps(const Packing* w, Py_ssize_t out, Py_ssize_t block, float* target, Py_ssize_t tap_row) noexcept nogil:
+    """All taps of one (output block, input block), tap t at target + t · tap_row: pack_tap of each."""
+    cdef Py_ssize_t taps = w.kh * w.kw, ins = min(w.in_lanes, w.n_in - block * w.in_lanes), tap, o, k, j, i, square
+    cdef const float* source = w.data + out * w.out_lanes * w.of_out + block * w.in_lanes * w.of_in
+    cdef float* rows[8]
+    # By squares of eight outputs and eight weights that lie together: inputs and taps of an output, or taps of an input.
+    cdef bint whole = (out + 1) * w.out_lanes <= w.n_out and ins % 8 == 0 and ins == w.in_lanes and w.of_i == w.kw
+    if not whole or w.of_j != 1 or w.of_in != taps and (w.of_out != taps or taps < 8):
+        for tap in range(taps):
+            pack_tap(w, out, tap_source(w, block, tap), ins, target + tap * tap_row)
+    elif w.of_in == taps:
+        for o from 0 <= o < w.out_lanes by 8:
+            tap = k = 0
+            for square in range(ins * taps // 8):
+                for i in range(8):
+                    rows[i] = target + tap * tap_row + k * w.out_lanes + o
+                    tap += 1
+                    if tap == taps:
+                        tap = 0
+                        k += 1
+                transpose_8_to(source + o * w.of_out + 8 * square, w.of_out, &rows[0])
+    else:
+        for k in range(ins):
+            for o from 0 <= o < w.out_lanes by 8:
+                for square in range(blocks(taps, 8)):
+                    j = min(8 * square, taps - 8)  # the last lies over the one before, where it does not fit beside it
+                    for i in range(8):
+                        rows[i] = target + (j + i) * tap_row + k * w.out_lanes + o
+                    transpose_8_to(source + k * w.of_in + o * taps + j, taps, &rows[0])
+
+
 cdef void fetch_tap(const Packing* w, Py_ssize_t out, Py_ssize_t source_at, Py_ssize_t ins) noexcept nogil:
     """Asks for the memory that pack_tap will read: sixteen floats at the start of each of its rows."""
     cdef Py_ssize_t row = w.of_in, k
@@ -338,12 +370,8 @@ cdef class PackWeights(Step):
 
     cdef void pack_block(self, Py_ssize_t out, Py_ssize_t block) noexcept nogil:
         cdef Packing* w = &self.packing
-        cdef Py_ssize_t tap, taps = w.kh * w.kw, ins = min(w.in_lanes, w.n_in - block * w.in_lanes)
-        for tap in range(taps):
-            pack_tap(
-                w, out, tap_source(w, block, tap), ins,
-                &self.packed[0] + out * self.out_block + (block * taps + tap) * w.in_lanes * w.out_lanes,
-            )
+        cdef Py_ssize_t tap_row = w.in_lanes * w.out_lanes
+        pack_taps(w, out, block, &self.packed[0] + out * self.out_block + block * w.kh * w.kw * tap_row, tap_row)
 
 
 # -- steps in pieces ---------------------------------------------------------------------------------------------------

@@ -47,6 +47,11 @@ cdef inline Py_ssize_t odd_lines(Py_ssize_t count) noexcept nogil:
     return ((count + LINE - 1) // LINE | 1) * LINE
 
 
+def transformed_size(Py_ssize_t weights):
+    """Floats that TransformWeights makes of so many weights of one tap."""
+    return PLACES * odd_lines(weights)
+
+
 cdef class TransformWeights(PackWeights):
     """G g Gᵀ of every filter, as [6][6][F/out_lanes][C/in_lanes][in_lanes][out_lanes]; mirrored and F and C swapped if
     `transposed`."""
@@ -64,7 +69,7 @@ cdef class TransformWeights(PackWeights):
         self.transposed = transposed
         self.in_blocks, self.out_blocks = blocks(p.n_in, in_lanes), blocks(p.n_out, out_lanes)
         self.out_block = self.in_blocks * in_lanes * out_lanes
-        self.place = self.out_blocks * self.out_block
+        self.place = odd_lines(self.out_blocks * self.out_block)
         if not self.kept or packed.shape[0] < PLACES * self.place:
             raise ValueError(f"TransformWeights: expected {PLACES * self.place} floats to keep the weights in")
 
@@ -75,14 +80,12 @@ cdef class TransformWeights(PackWeights):
 
     cdef void transform(self, Py_ssize_t out, Py_ssize_t block) noexcept nogil:
         """One (output block, input block)."""
-        cdef Packing* w = &self.packing
         cdef float[9 * 16 * 16] taps
-        cdef Py_ssize_t size = self.packing.in_lanes * self.packing.out_lanes, tap
-        for tap in range(9):
-            pack_tap(
-                w, out, tap_source(w, block, 8 - tap if self.transposed else tap),
-                min(w.in_lanes, w.n_in - block * w.in_lanes), &taps[tap * size],
-            )
+        cdef Py_ssize_t size = self.packing.in_lanes * self.packing.out_lanes
+        if self.transposed:
+            pack_taps(&self.packing, out, block, &taps[8 * size], -size)
+        else:
+            pack_taps(&self.packing, out, block, &taps[0], size)
         winograd_weight(&taps[0], size, size, &self.packed[0] + out * self.out_block + block * size, self.place)
 
 

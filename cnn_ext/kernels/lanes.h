@@ -10,6 +10,11 @@
 
 #include "blocks.h"
 
+#ifndef PYNN_INLINE
+#define PYNN_INLINE static inline
+#define PYNN_UNROLL
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 static inline void fetch(const float *x) { __builtin_prefetch(x); }
 static inline ptrdiff_t take_ticket(ptrdiff_t *next) { return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED); }
@@ -21,8 +26,8 @@ static inline ptrdiff_t take_ticket(ptrdiff_t *next) { return (ptrdiff_t)_Interl
 
 #if defined(__AVX__) && (defined(__GNUC__) || defined(__clang__))
 
-/* out[j, i] = x[i, j] of an 8 × 8 matrix, rows x_row and out_row floats apart, by halves of halves. */
-static void transpose_8(const float *x, ptrdiff_t x_row, float *out, ptrdiff_t out_row) {
+/* The columns of an 8 × 8 matrix, rows x_row floats apart, by halves of halves. */
+PYNN_INLINE void columns_8(const float *x, ptrdiff_t x_row, vec8 *columns) {
     typedef int32_t order __attribute__((vector_size(32)));
     vec8 a[8], b[8];
     PYNN_UNROLL for (int i = 0; i < 8; ++i) a[i] = *(const vec8 *)(x + i * x_row);
@@ -36,9 +41,23 @@ static void transpose_8(const float *x, ptrdiff_t x_row, float *out, ptrdiff_t o
                      : __builtin_shuffle(b[low], b[low + 2], (order){0, 1, 8, 9, 4, 5, 12, 13});
     }
     PYNN_UNROLL for (int i = 0; i < 4; ++i) {
-        *(vec8 *)(out + i * out_row) = __builtin_shuffle(a[i], a[i + 4], (order){0, 1, 2, 3, 8, 9, 10, 11});
-        *(vec8 *)(out + (i + 4) * out_row) = __builtin_shuffle(a[i], a[i + 4], (order){4, 5, 6, 7, 12, 13, 14, 15});
+        columns[i] = __builtin_shuffle(a[i], a[i + 4], (order){0, 1, 2, 3, 8, 9, 10, 11});
+        columns[i + 4] = __builtin_shuffle(a[i], a[i + 4], (order){4, 5, 6, 7, 12, 13, 14, 15});
     }
+}
+
+/* out[j, i] = x[i, j] of an 8 × 8 matrix, rows x_row and out_row floats apart. */
+static void transpose_8(const float *x, ptrdiff_t x_row, float *out, ptrdiff_t out_row) {
+    vec8 columns[8];
+    columns_8(x, x_row, columns);
+    PYNN_UNROLL for (int j = 0; j < 8; ++j) *(vec8 *)(out + j * out_row) = columns[j];
+}
+
+/* The same, row j of out at out[j]. */
+static void transpose_8_to(const float *x, ptrdiff_t x_row, float *const *out) {
+    vec8 columns[8];
+    columns_8(x, x_row, columns);
+    PYNN_UNROLL for (int j = 0; j < 8; ++j) *(vec8 *)out[j] = columns[j];
 }
 
 #else
@@ -46,6 +65,11 @@ static void transpose_8(const float *x, ptrdiff_t x_row, float *out, ptrdiff_t o
 static void transpose_8(const float *x, ptrdiff_t x_row, float *out, ptrdiff_t out_row) {
     for (int i = 0; i < 8; ++i)
         for (int j = 0; j < 8; ++j) out[j * out_row + i] = x[i * x_row + j];
+}
+
+static void transpose_8_to(const float *x, ptrdiff_t x_row, float *const *out) {
+    for (int i = 0; i < 8; ++i)
+        for (int j = 0; j < 8; ++j) out[j][i] = x[i * x_row + j];
 }
 
 #endif

@@ -16,11 +16,6 @@
 
 #include "lanes.h"
 
-#ifndef PYNN_INLINE
-#define PYNN_INLINE static inline
-#define PYNN_UNROLL
-#endif
-
 enum { LINE = 16 }; /* floats of a cache line */
 
 #define WINOGRAD_A 0.75f

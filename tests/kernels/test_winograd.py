@@ -320,7 +320,10 @@ def of(*shape, lanes=8, batch=12):
     return blocked.Blocks(floats(4096), shape, lanes, batch)
 
 
-def packing(f=8, c=8, kernel=3, packed=64 * 36, out_lanes=8, in_lanes=8):
+ENOUGH = kernels.transformed_size(8 * 8)
+
+
+def packing(f=8, c=8, kernel=3, packed=ENOUGH, out_lanes=8, in_lanes=8):
     weight = blocked.convolution_weights(np.zeros((f, c, kernel, kernel), np.float32))
     return kernels.TransformWeights(weight, floats(packed), out_lanes, in_lanes, False)
 
@@ -349,7 +352,7 @@ REFUSALS = {
     "no input blocks": lambda: outer(c_group=0),
     "no output blocks": lambda: outer(f_group=-1),
     "no units": lambda: outer(units=0),
-    "weights that do not fit": lambda: packing(packed=64 * 36 - 1),
+    "weights that do not fit": lambda: packing(packed=ENOUGH - 1),
     "5×5": lambda: packing(kernel=5, packed=9999),
     "input blocks of 4": lambda: packing(in_lanes=4),
     "other images": lambda: step(x=of(3, 8, 4, 4)),

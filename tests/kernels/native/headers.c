@@ -267,6 +267,11 @@ static void test_transpose(int x_row, int out_row) {
     for (int i = 0; i < 8; ++i)
         for (int j = 0; j < 8; ++j)
             check(out.at[j * out_row + i] == x.at[i * x_row + j], "transpose_8", i, j, x_row);
+    float *rows[8]; /* upside down */
+    for (int j = 0; j < 8; ++j) rows[j] = out.at + (7 - j) * out_row;
+    transpose_8_to(x.at, x_row, rows);
+    for (int i = 0; i < 8; ++i)
+        for (int j = 0; j < 8; ++j) check(rows[j][i] == x.at[i * x_row + j], "transpose_8_to", i, j, x_row);
     release(x), release(out);
 }
 
