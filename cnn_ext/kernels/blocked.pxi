@@ -42,8 +42,8 @@ ctypedef void (*gather_rows)(
     int rows, const float* x, const Py_ssize_t* x_rows, Py_ssize_t pixel, const pynn_term* terms, Py_ssize_t n,
     const float* w, Py_ssize_t w_block, const float* bias, int flags, float* out, Py_ssize_t out_block) noexcept nogil
 ctypedef void (*outer_rows)(
-    int rows, const float* x, const Py_ssize_t* x_rows, const float* dy, const pynn_run* runs, Py_ssize_t n, int flags,
-    float* out, Py_ssize_t out_row) noexcept nogil
+    int rows, const float* x, const Py_ssize_t* x_rows, const float* dy, Py_ssize_t dy_block, const pynn_run* runs,
+    Py_ssize_t n, int flags, float* out, Py_ssize_t out_row, Py_ssize_t out_block) noexcept nogil
 ctypedef void (*vector_blocks)(
     int blocks, const float* x, Py_ssize_t n, const float* w, Py_ssize_t w_block, const float* bias, int flags,
     float* out) noexcept nogil

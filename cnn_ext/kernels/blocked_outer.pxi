@@ -14,8 +14,9 @@ cdef extern from "blocks.h" nogil:
     outer_rows outer_8_blocked_16
     outer_rows outer_8_blocked_8
     outer_rows outer_8_image
+    outer_rows outer_8x3_image
     enum:
-        OUTER_MOST_16
+        OUTER_MOST_16x1
         OUTER_LISTED_16
 
 cdef enum:
@@ -60,7 +61,7 @@ cdef class Outer(Step):
     cdef Pieces pieces
     cdef Axis rows, columns
     cdef float[::1] memory
-    cdef Py_ssize_t slots, in_lanes, in_blocks, block, per_thread
+    cdef Py_ssize_t slots, in_lanes, in_blocks, block, each_f, per_thread
     cdef outer_rows kernel
 
     def __init__(
@@ -68,11 +69,13 @@ cdef class Outer(Step):
         tuple dilation not None, Py_ssize_t slots, float[::1] memory,
     ):
         cdef WeightLayout* g = &grad.at
-        self.dy, self.grad, self.slots, self.memory = dy, grad, slots, memory
+        self.dy, self.grad, self.slots, self.memory, self.each_f = dy, grad, slots, memory, 1
         if isinstance(x, Image):
             self.x_image, self.in_lanes, self.in_blocks = x, g.c, 1
             self.rows.size, self.columns.size, padding = self.x_image.at.h, self.x_image.at.w, (0, 0)  # it is inside
-            self.kernel = outer_16_image if dy.lanes == 16 else outer_8_image
+            if dy.lanes == 8 and dy.channel_blocks == 3:
+                self.each_f = 3
+            self.kernel = outer_16_image if dy.lanes == 16 else outer_8x3_image if self.each_f == 3 else outer_8_image
             self.pieces = Pieces(dy, dy.at.h)
             if slots != self.pieces.slots or dy.at.batch != BATCH:
                 raise ValueError("Outer: an image's slots are those of its pieces")
@@ -109,7 +112,7 @@ cdef class Outer(Step):
         """All taps in one list of rows, where that makes fewer tiles than each row of taps by itself."""
         cdef WeightLayout* g = &self.grad.at
         each = 1 if self.columns.dilation > 1 else g.kw  # taps that follow one another
-        if blocks(g.kh * g.kw * g.c, OUTER_LISTED_16) < g.kh * (g.kw // each) * blocks(each * g.c, OUTER_MOST_16):
+        if blocks(g.kh * g.kw * g.c, OUTER_LISTED_16) < g.kh * (g.kw // each) * blocks(each * g.c, OUTER_MOST_16x1):
             i, j, c = numpy.ogrid[:g.kh, :g.kw, :g.c]
             at = (i * self.rows.dilation * self.x_image.at.w + j * self.columns.dilation) * g.c + c
             self.x_rows = (at * BATCH).astype(numpy.intp).reshape(-1)
@@ -125,7 +128,7 @@ cdef class Outer(Step):
         if before.pieces.slots > self.slots:
             return False
         self.before, self.pieces, self.slots, self.scratch = before, before.pieces, before.pieces.slots, scratch
-        self.per_thread = before.most_rows() * self.dy.at.w * BATCH * self.dy.lanes
+        self.per_thread = before.most_rows() * self.dy.at.w * BATCH * self.dy.lanes * self.each_f
         return True
 
     def __call__(self, int n_threads):
@@ -140,7 +143,7 @@ cdef class Outer(Step):
                 self.one_pixel(task // self.grad.at.kh, task % self.grad.at.kh)
             return
         if self.x_image is not None:
-            for task in prange(self.pieces.count, schedule="dynamic", num_threads=n_threads):
+            for task in prange(self.pieces.count // self.each_f, schedule="dynamic", num_threads=n_threads):
                 self.image_slot(task)
         else:
             for task in prange(self.slots * pairs, schedule="dynamic", num_threads=n_threads):
@@ -188,8 +191,8 @@ cdef class Outer(Step):
                 )
             if n > 0:
                 self.kernel(
-                    <int>min(x.lanes, x.c - c * x.lanes), x.data, NULL, dy.data, &runs[0], n, FROM_OUT,
-                    tile + tap * x.lanes * dy.lanes, dy.lanes,
+                    <int>min(x.lanes, x.c - c * x.lanes), x.data, NULL, dy.data, 0, &runs[0], n, FROM_OUT,
+                    tile + tap * x.lanes * dy.lanes, dy.lanes, 0,
                 )
 
     cdef int list_runs(
@@ -216,24 +219,27 @@ cdef class Outer(Step):
         return n
 
     cdef void image_slot(self, Py_ssize_t slot) noexcept nogil:
-        """The tile of one output block, over one slot of rows; the rows of a tile are taps × channels."""
+        """The tile of one output block, or of all three, over one slot of rows; the rows of a tile are taps × channels."""
         cdef Layout* dy = &self.dy.at
         cdef Py_ssize_t f = self.pieces.channel_block(slot), block = self.pieces.block(slot), p, i
         cdef float* tile = &self.memory[0] + (slot % self.slots * dy.channel_blocks + f) * self.block
-        cdef Py_ssize_t row = dy.w * rows_of(dy, block) * dy.lanes
+        cdef Py_ssize_t row = dy.w * rows_of(dy, block) * dy.lanes, each = self.per_thread // self.each_f
         cdef float* dy_row
-        memset(tile, 0, self.block * sizeof(float))
+        memset(tile, 0, self.each_f * self.block * sizeof(float))
         for p in range(self.pieces.first(slot), self.pieces.last(slot)):
             if self.before is None:
-                self.image_row(tile, block, p, block_at(dy, block, f) + p * row)
+                self.image_row(tile, block, p, block_at(dy, block, f) + p * row, dy.h * row)
             else:
                 dy_row = &self.rows_memory[0] + threadid() * self.per_thread
-                self.before.rows(slot, p, p + 1, dy_row)
+                for i in range(self.each_f):  # slots of one output block follow one another
+                    self.before.rows(slot + i * self.slots, p, p + 1, dy_row + i * each)
                 for i in range(p * self.before.row_stride, self.before.row_after(p + 1)):
-                    self.image_row(tile, block, i, dy_row)
+                    self.image_row(tile, block, i, dy_row, each)
                     dy_row += row
 
-    cdef void image_row(self, float* tile, Py_ssize_t block, Py_ssize_t p, const float* dy_row) noexcept nogil:
+    cdef void image_row(
+        self, float* tile, Py_ssize_t block, Py_ssize_t p, const float* dy_row, Py_ssize_t dy_block
+    ) noexcept nogil:
         """What row p of the output adds to a tile; dy_row : its first pixel of dy."""
         cdef ImageLayout* x = &self.x_image.at
         cdef Layout* dy = &self.dy.at
@@ -253,13 +259,14 @@ cdef class Outer(Step):
                 runs[q].k = some * rows if follow else rows
             if self.x_rows is not None:
                 outer_16_listed(
-                    <int>self.x_rows.shape[0], source, &self.x_rows[0], dy_row, &runs[0], n, FROM_OUT, tile, dy.lanes)
+                    <int>self.x_rows.shape[0], source, &self.x_rows[0], dy_row, 0, &runs[0], n, FROM_OUT, tile, dy.lanes, 0)
                 continue
             for i in range(self.grad.at.kh):
                 for j in range(self.grad.at.kw // joined):
                     self.kernel(
                         <int>height, source + (i * self.rows.dilation * x.w + j * self.columns.dilation) * x.c * BATCH,
-                        NULL, dy_row, &runs[0], n, FROM_OUT, tile + (i * self.grad.at.kw + j) * x.c * dy.lanes, dy.lanes,
+                        NULL, dy_row, dy_block, &runs[0], n, FROM_OUT, tile + (i * self.grad.at.kw + j) * x.c * dy.lanes,
+                        dy.lanes, self.block,
                     )
 
     cdef void reduce(self, Py_ssize_t pair) noexcept nogil:
@@ -311,6 +318,6 @@ cdef class Outer(Step):
                         runs[n].x = group_of(x, group * each, c, &pixel) - x.data + tap * pixel
                         runs[n].k = min(each, x.n - group * each)
                         n += 1
-                    self.kernel(<int>ins, x.data, NULL, dy.data, &runs[0], n, FROM_OUT if first else 0, out, out_row)
+                    self.kernel(<int>ins, x.data, NULL, dy.data, 0, &runs[0], n, FROM_OUT if first else 0, out, out_row, 0)
                 if not whole:
                     self.store(&tile[0], f, c, tap)

@@ -100,6 +100,6 @@ cdef class OuterWinograd(Outer):
                 for c in range(inputs.last - inputs.first):
                     self.kernel(
                         <int>x.lanes, x_points + place * self.x_place + c * each_x, NULL,
-                        dy_points + place * self.dy_place + f * each_dy, &run, 1, flags,
-                        sums + place * self.sum_place + (f * self.c_group + c) * size, dy.lanes,
+                        dy_points + place * self.dy_place + f * each_dy, 0, &run, 1, flags,
+                        sums + place * self.sum_place + (f * self.c_group + c) * size, dy.lanes, 0,
                     )

@@ -5,7 +5,7 @@
  * vector: out[block, :] = start + Σ_k x[k] · w[block, k, :]       (fully-connected forward, of one image)
  *
  * A row of `out`, `w` and `dy` is one channel block: LANES = 16 or 8 floats, whole vectors of the instruction set; of three
- * blocks of 8, gather takes a row each at once, as one alone would load more than it multiplies. As many
+ * blocks of 8, gather and outer take a row each at once, as one alone would load more than it multiplies. As many
  * rows are taken at a time as leave the accumulators, the vectors of w or dy and a broadcast in registers: bounds are
  * compile-time constants, and every loop over them is unrolled. Each element of `out` is one chain of multiply-adds in
  * the order of the terms, however rows are grouped, so that grouping never changes a result.
@@ -43,22 +43,22 @@ enum { FROM_BIAS = 1, FROM_OUT = 2, WITH_RELU = 4 };
 #define PYNN_UNROLL _Pragma("GCC unroll 16")
 #if defined(__AVX512F__)
 #define PYNN_WIDE 64
-enum { GATHER_MOST_16x1 = 12, GATHER_MOST_8x1 = 12, GATHER_MOST_8x3 = 6, OUTER_MOST_16 = 8, OUTER_MOST_8 = 9 };
+enum { GATHER_MOST_16x1 = 12, GATHER_MOST_8x1 = 12, GATHER_MOST_8x3 = 6, OUTER_MOST_16x1 = 8, OUTER_MOST_8x1 = 9, OUTER_MOST_8x3 = 6 };
 #elif defined(__AVX__)
 #define PYNN_WIDE 32
-enum { GATHER_MOST_16x1 = 6, GATHER_MOST_8x1 = 12, GATHER_MOST_8x3 = 4, OUTER_MOST_16 = 6, OUTER_MOST_8 = 9 };
+enum { GATHER_MOST_16x1 = 6, GATHER_MOST_8x1 = 12, GATHER_MOST_8x3 = 4, OUTER_MOST_16x1 = 6, OUTER_MOST_8x1 = 9, OUTER_MOST_8x3 = 4 };
 #elif defined(__aarch64__) /* 32 registers */
 #define PYNN_WIDE 16
-enum { GATHER_MOST_16x1 = 6, GATHER_MOST_8x1 = 12, GATHER_MOST_8x3 = 4, OUTER_MOST_16 = 6, OUTER_MOST_8 = 12 };
+enum { GATHER_MOST_16x1 = 6, GATHER_MOST_8x1 = 12, GATHER_MOST_8x3 = 4, OUTER_MOST_16x1 = 6, OUTER_MOST_8x1 = 12, OUTER_MOST_8x3 = 4 };
 #else /* a product takes a register of its own */
 #define PYNN_WIDE 16
-enum { GATHER_MOST_16x1 = 3, GATHER_MOST_8x1 = 5, GATHER_MOST_8x3 = 2, OUTER_MOST_16 = 3, OUTER_MOST_8 = 6 };
+enum { GATHER_MOST_16x1 = 3, GATHER_MOST_8x1 = 5, GATHER_MOST_8x3 = 2, OUTER_MOST_16x1 = 3, OUTER_MOST_8x1 = 6, OUTER_MOST_8x3 = 2 };
 #endif
 typedef float vec16 __attribute__((vector_size(PYNN_WIDE), aligned(4), may_alias));
 typedef float vec8 __attribute__((vector_size(PYNN_WIDE < 32 ? PYNN_WIDE : 32), aligned(4), may_alias));
 
 /* Listed rows take a register each for their addresses. */
-enum { OUTER_LISTED_16 = OUTER_MOST_16 > 6 ? 6 : OUTER_MOST_16, OUTER_LISTED_8 = OUTER_MOST_8 > 6 ? 6 : OUTER_MOST_8 };
+enum { OUTER_LISTED_16 = OUTER_MOST_16x1 > 6 ? 6 : OUTER_MOST_16x1 };
 
 /* Hides a pointer's value: GCC would otherwise join the scalar loads of neighbouring steps and run out of registers. */
 #define PYNN_OPAQUE(pointer) __asm__("" : "+r"(pointer))
@@ -134,22 +134,26 @@ enum { OUTER_LISTED_16 = OUTER_MOST_16 > 6 ? 6 : OUTER_MOST_16, OUTER_LISTED_8 =
         }                                                                                                            \
     }
 
-/* ROW and STEP: floats between the rows (0: x_rows has their offsets) and between the k of x. out_row: between those of out. */
-#define PYNN_OUTER(VEC, LANES)                                                                                       \
-    PYNN_INLINE void outer_##LANES(const int R, const ptrdiff_t ROW, const ptrdiff_t STEP, const float *x,           \
-                                   const ptrdiff_t *x_rows, const float *dy, const pynn_run *runs, ptrdiff_t n,      \
-                                   int flags, float *out, ptrdiff_t out_row) {                                       \
-        PYNN_START(VEC, LANES, flags & FROM_OUT ? *(const VEC *)(out + i * out_row + j * L) : (VEC){0})              \
+/* ROW and STEP: floats between the rows (0: x_rows has their offsets) and between the k of x. out_row: between those of out.
+ * BLOCKS of dy at a time, dy_block floats apart, to blocks of out out_block floats apart. */
+#define PYNN_OUTER(VEC, LANES, BLOCKS)                                                                               \
+    PYNN_INLINE void outer_##LANES##x##BLOCKS(                                                                       \
+        const int R, const ptrdiff_t ROW, const ptrdiff_t STEP, const float *x, const ptrdiff_t *x_rows,             \
+        const float *dy, ptrdiff_t dy_block, const pynn_run *runs, ptrdiff_t n, int flags, float *out,               \
+        ptrdiff_t out_row, ptrdiff_t out_block) {                                                                    \
+        PYNN_START(VEC, LANES * BLOCKS, flags & FROM_OUT ?                                                           \
+                   *(const VEC *)(out + i * out_row + PYNN_PLACE(LANES, out_block)) : (VEC){0})                      \
         const float *rows[12];                                                                                       \
         if (ROW == 0) PYNN_UNROLL for (int i = 0; i < R; ++i) rows[i] = x + x_rows[i];                               \
         for (const pynn_run *run = runs; run < runs + n; ++run) {                                                    \
-            const float *a = x + run->x, *b = dy + run->dy;                                                          \
+            const float *a = x + run->x, *b = dy + run->dy, *b1 = b + dy_block, *b2 = b1 + dy_block;                 \
             ptrdiff_t at = run->x;                                                                                   \
-            for (ptrdiff_t k = run->k; k > 0; --k, a += STEP, at += STEP, b += LANES) {                              \
+            for (ptrdiff_t k = run->k; k > 0; --k, a += STEP, at += STEP, b += LANES, b1 += LANES, b2 += LANES) {    \
                 VEC columns[V];                                                                                      \
                 if (ROW != 0) PYNN_OPAQUE(a);                                                                        \
                 else PYNN_IN_STEPS(at);                                                                              \
-                PYNN_UNROLL for (int j = 0; j < V; ++j) columns[j] = *(const VEC *)(b + j * L);                      \
+                PYNN_UNROLL for (int j = 0; j < V; ++j)                                                              \
+                    columns[j] = *(const VEC *)((j * L < LANES ? b : j * L < 2 * LANES ? b1 : b2) + j * L % LANES);  \
                 PYNN_UNROLL for (int i = 0; i < R; ++i) {                                                            \
                     const float value = ROW != 0 ? a[i * ROW] : rows[i][at];                                         \
                     PYNN_UNROLL for (int j = 0; j < V; ++j) PYNN_ADD(acc[i][j], value * columns[j]);                 \
@@ -157,7 +161,7 @@ enum { OUTER_LISTED_16 = OUTER_MOST_16 > 6 ? 6 : OUTER_MOST_16, OUTER_LISTED_8 =
             }                                                                                                        \
         }                                                                                                            \
         PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j)                              \
-            *(VEC *)(out + i * out_row + j * L) = acc[i][j];                                                         \
+            *(VEC *)(out + i * out_row + PYNN_PLACE(LANES, out_block)) = acc[i][j];                                  \
     }
 
 /* R blocks of out at a time, w_block floats apart in w: eight sums, of which a product need not wait for the last. */
@@ -178,8 +182,9 @@ PYNN_GATHER(vec8, 8, 1)
 PYNN_GATHER(vec8, 8, 3)
 PYNN_VECTOR(vec16, 16)
 PYNN_VECTOR(vec8, 8)
-PYNN_OUTER(vec16, 16)
-PYNN_OUTER(vec8, 8)
+PYNN_OUTER(vec16, 16, 1)
+PYNN_OUTER(vec8, 8, 1)
+PYNN_OUTER(vec8, 8, 3)
 
 /* Any number of rows, in the largest tiles that fit the registers, of nearly equal height. */
 #define PYNN_GATHER_ROWS(NAME, LANES, BLOCKS, ROW, STEP)                                                             \
@@ -212,20 +217,23 @@ PYNN_OUTER(vec8, 8)
     case R:                                                                                                          \
         if (R <= MOST) gather_##LANES##x1(R, ROW, 1, x, NULL, pixel, terms, n, w, 0, bias, flags, out, 0, copy);     \
         break;
-#define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
-    static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, const float *dy, const pynn_run *runs,       \
-                     ptrdiff_t n, int flags, float *out, ptrdiff_t out_row) {                                        \
-        enum { MOST = ROW == 0 ? OUTER_LISTED_##LANES : OUTER_MOST_##LANES };                                        \
+#define PYNN_OUTER_ROWS(NAME, LANES, BLOCKS, ROW, STEP)                                                              \
+    static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, const float *dy, ptrdiff_t dy_block,         \
+                     const pynn_run *runs, ptrdiff_t n, int flags, float *out, ptrdiff_t out_row,                    \
+                     ptrdiff_t out_block) {                                                                          \
+        enum { MOST = ROW == 0 ? OUTER_LISTED_16 : OUTER_MOST_##LANES##x##BLOCKS };                                  \
         for (int tiles = (rows + MOST - 1) / MOST; tiles > 0; --tiles) {                                             \
             const int height = (rows + tiles - 1) / tiles;                                                           \
-            switch (height) { PYNN_HEIGHTS(PYNN_OUTER_CASE, LANES, ROW, STEP) }                                      \
+            switch (height) { PYNN_HEIGHTS(PYNN_OUTER_CASE, LANES, BLOCKS, ROW, STEP) }                              \
             x += height * ROW, out += height * out_row, rows -= height;                                              \
             if (ROW == 0) x_rows += height;                                                                          \
         }                                                                                                            \
     }
-#define PYNN_OUTER_CASE(R, LANES, ROW, STEP)                                                                         \
+#define PYNN_OUTER_CASE(R, LANES, BLOCKS, ROW, STEP)                                                                 \
     case R:                                                                                                          \
-        if (R <= MOST) outer_##LANES(R, ROW, STEP, x, x_rows, dy, runs, n, flags, out, out_row);                     \
+        if (R <= MOST)                                                                                               \
+            outer_##LANES##x##BLOCKS(                                                                                \
+                R, ROW, STEP, x, x_rows, dy, dy_block, runs, n, flags, out, out_row, out_block);                     \
         break;
 #define PYNN_VECTOR_BLOCKS(NAME, VEC, LANES)                                                                         \
     static void NAME(int blocks, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias,  \
@@ -246,7 +254,7 @@ PYNN_OUTER(vec8, 8)
 
 #else /* a compiler without vector extensions */
 
-enum { GATHER_MOST_16x1 = 6, OUTER_MOST_16 = 6, OUTER_LISTED_16 = 6 };
+enum { GATHER_MOST_16x1 = 6, OUTER_MOST_16x1 = 6, OUTER_LISTED_16 = 6 };
 
 #define PYNN_GATHER_ROWS(NAME, LANES, BLOCKS, ROW, STEP)                                                             \
     static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, ptrdiff_t pixel, const pynn_term *terms,     \
@@ -271,19 +279,21 @@ enum { GATHER_MOST_16x1 = 6, OUTER_MOST_16 = 6, OUTER_LISTED_16 = 6 };
             for (int j = 0; j < LANES; ++j) copy->to[i * LANES + j] = copy->source[i * copy->row + j];               \
         gather_##LANES##_blocked_##ROW(rows, x, NULL, pixel, terms, n, w, 0, bias, flags, out, 0);                   \
     }
-#define PYNN_OUTER_ROWS(NAME, LANES, ROW, STEP)                                                                      \
-    static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, const float *dy, const pynn_run *runs,       \
-                     ptrdiff_t n, int flags, float *out, ptrdiff_t out_row) {                                        \
-        for (int i = 0; i < rows; ++i, out += out_row) {                                                             \
-            float acc[LANES];                                                                                        \
-            for (int j = 0; j < LANES; ++j) acc[j] = flags & FROM_OUT ? out[j] : 0;                                  \
-            for (const pynn_run *run = runs; run < runs + n; ++run)                                                  \
-                for (ptrdiff_t k = 0; k < run->k; ++k)                                                               \
-                    for (int j = 0; j < LANES; ++j)                                                                  \
-                        acc[j] += x[run->x + k * STEP + (ROW != 0 ? i * ROW : x_rows[i])] *                          \
-                                  dy[run->dy + k * LANES + j];                                                       \
-            for (int j = 0; j < LANES; ++j) out[j] = acc[j];                                                         \
-        }                                                                                                            \
+#define PYNN_OUTER_ROWS(NAME, LANES, BLOCKS, ROW, STEP)                                                              \
+    static void NAME(int rows, const float *x, const ptrdiff_t *x_rows, const float *dy, ptrdiff_t dy_block,         \
+                     const pynn_run *runs, ptrdiff_t n, int flags, float *out, ptrdiff_t out_row,                    \
+                     ptrdiff_t out_block) {                                                                          \
+        for (int i = 0; i < rows; ++i)                                                                               \
+            for (int j = 0; j < BLOCKS * LANES; ++j) {                                                               \
+                float *target = out + i * out_row + j / LANES * out_block + j % LANES;                               \
+                float sum = flags & FROM_OUT ? *target : 0;                                                          \
+                for (const pynn_run *run = runs; run < runs + n; ++run) {                                            \
+                    const float *a = x + run->x + (ROW != 0 ? i * ROW : x_rows[i]);                                  \
+                    const float *b = dy + run->dy + j / LANES * dy_block + j % LANES;                                \
+                    for (ptrdiff_t k = 0; k < run->k; ++k) sum += a[k * STEP] * b[k * LANES];                        \
+                }                                                                                                    \
+                *target = sum;                                                                                       \
+            }                                                                                                        \
     }
 #define PYNN_VECTOR_BLOCKS(NAME, VEC, LANES)                                                                         \
     static void NAME(int blocks, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias,  \
@@ -310,13 +320,14 @@ PYNN_GATHER_ROWS(gather_8_image, 8, 1, 1, 12)
 PYNN_GATHER_ROWS(gather_8x3_blocked_16, 8, 3, 16, 1)
 PYNN_GATHER_ROWS(gather_8x3_blocked_8, 8, 3, 8, 1)
 PYNN_GATHER_ROWS(gather_8x3_image, 8, 3, 1, 12)
-PYNN_OUTER_ROWS(outer_16_blocked_16, 16, 1, 16)
-PYNN_OUTER_ROWS(outer_16_blocked_8, 16, 1, 8)
-PYNN_OUTER_ROWS(outer_16_image, 16, 12, 1)
-PYNN_OUTER_ROWS(outer_16_listed, 16, 0, 1)
-PYNN_OUTER_ROWS(outer_8_blocked_16, 8, 1, 16)
-PYNN_OUTER_ROWS(outer_8_blocked_8, 8, 1, 8)
-PYNN_OUTER_ROWS(outer_8_image, 8, 12, 1)
+PYNN_OUTER_ROWS(outer_16_blocked_16, 16, 1, 1, 16)
+PYNN_OUTER_ROWS(outer_16_blocked_8, 16, 1, 1, 8)
+PYNN_OUTER_ROWS(outer_16_image, 16, 1, 12, 1)
+PYNN_OUTER_ROWS(outer_16_listed, 16, 1, 0, 1)
+PYNN_OUTER_ROWS(outer_8_blocked_16, 8, 1, 1, 16)
+PYNN_OUTER_ROWS(outer_8_blocked_8, 8, 1, 1, 8)
+PYNN_OUTER_ROWS(outer_8_image, 8, 1, 12, 1)
+PYNN_OUTER_ROWS(outer_8x3_image, 8, 3, 12, 1)
 PYNN_VECTOR_BLOCKS(vector_16, vec16, 16)
 PYNN_VECTOR_BLOCKS(vector_8, vec8, 8)
 

@@ -182,10 +182,11 @@ static void test_vectors(void) {
 
 /* -- outer -------------------------------------------------------------------------------------------------------- */
 
-typedef void outer_rows(int, const float *, const ptrdiff_t *, const float *, const pynn_run *, ptrdiff_t, int, float *,
-                        ptrdiff_t);
+typedef void outer_rows(int, const float *, const ptrdiff_t *, const float *, ptrdiff_t, const pynn_run *, ptrdiff_t, int,
+                        float *, ptrdiff_t, ptrdiff_t);
 
-static void test_outer(const char *name, outer_rows *kernel, int width, int row, int step, int rows, int flags, int n) {
+static void test_outer(const char *name, outer_rows *kernel, int width, int blocks, int row, int step, int rows, int flags,
+                       int n) {
     const int counts[TERMS] = {12, 1, 7}, out_row = width + 3;
     pynn_run runs[TERMS];
     ptrdiff_t x_end = 0, dy_end = 0, offsets[MOST_ROWS];
@@ -198,24 +199,26 @@ static void test_outer(const char *name, outer_rows *kernel, int width, int row,
         }
         dy_end = runs[r].dy + counts[r] * width;
     }
-    const ptrdiff_t out_size = (rows - 1) * out_row + width;
-    const array x = floats(x_end), dy = floats(dy_end), before = floats(out_size), out = floats(out_size);
+    const ptrdiff_t dy_block = dy_end + 5, out_block = rows * out_row + 2, out_size = blocks * out_block;
+    const array x = floats(x_end), dy = floats(blocks * dy_block), before = floats(out_size), out = floats(out_size);
     memcpy(out.at, before.at, out_size * sizeof(float));
-    kernel(rows, x.at, row ? NULL : offsets, dy.at, n ? runs : NULL, n, flags, out.at, out_row);
-    for (int i = 0; i < rows; ++i) {
-        for (int j = 0; j < width; ++j) {
-            double sum = flags & FROM_OUT ? before.at[i * out_row + j] : 0, size = 1;
-            for (int r = 0; r < n; ++r)
-                for (int k = 0; k < runs[r].k; ++k) {
-                    const double product = (double)x.at[runs[r].x + offsets[i] + k * step] *
-                                           dy.at[runs[r].dy + k * width + j];
-                    sum += product, size += fabs(product);
-                }
-            check(near_sum(out.at[i * out_row + j], sum, size), name, rows, flags, n);
+    kernel(rows, x.at, row ? NULL : offsets, dy.at, dy_block, n ? runs : NULL, n, flags, out.at, out_row, out_block);
+    for (int block = 0; block < blocks; ++block)
+        for (int i = 0; i < rows; ++i) {
+            const ptrdiff_t to = block * out_block + i * out_row;
+            for (int j = 0; j < width; ++j) {
+                double sum = flags & FROM_OUT ? before.at[to + j] : 0, size = 1;
+                for (int r = 0; r < n; ++r)
+                    for (int k = 0; k < runs[r].k; ++k) {
+                        const double product = (double)x.at[runs[r].x + offsets[i] + k * step] *
+                                               dy.at[block * dy_block + runs[r].dy + k * width + j];
+                        sum += product, size += fabs(product);
+                    }
+                check(near_sum(out.at[to + j], sum, size), name, rows, flags, n);
+            }
+            for (int j = width; j < out_row; ++j)
+                check(out.at[to + j] == before.at[to + j], "what lies between rows", rows, flags, n);
         }
-        for (int j = width; j < out_row && i < rows - 1; ++j)
-            check(out.at[i * out_row + j] == before.at[i * out_row + j], "what lies between rows", rows, flags, n);
-    }
     release(x), release(dy), release(before), release(out);
 }
 
@@ -223,18 +226,23 @@ static void test_outers(void) {
     static const struct {
         const char *name;
         outer_rows *kernel;
-        int width, row, step;
+        int width, blocks, row, step;
     } all[] = {
-        {"outer_16_blocked_16", outer_16_blocked_16, 16, 1, 16}, {"outer_16_blocked_8", outer_16_blocked_8, 16, 1, 8},
-        {"outer_16_image", outer_16_image, 16, 12, 1},           {"outer_16_listed", outer_16_listed, 16, 0, 1},
-        {"outer_8_blocked_16", outer_8_blocked_16, 8, 1, 16},    {"outer_8_blocked_8", outer_8_blocked_8, 8, 1, 8},
-        {"outer_8_image", outer_8_image, 8, 12, 1},
+        {"outer_16_blocked_16", outer_16_blocked_16, 16, 1, 1, 16},
+        {"outer_16_blocked_8", outer_16_blocked_8, 16, 1, 1, 8},
+        {"outer_16_image", outer_16_image, 16, 1, 12, 1},
+        {"outer_16_listed", outer_16_listed, 16, 1, 0, 1},
+        {"outer_8_blocked_16", outer_8_blocked_16, 8, 1, 1, 16},
+        {"outer_8_blocked_8", outer_8_blocked_8, 8, 1, 1, 8},
+        {"outer_8_image", outer_8_image, 8, 1, 12, 1},
+        {"outer_8x3_image", outer_8x3_image, 8, 3, 12, 1},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
         for (int rows = 1; rows <= MOST_ROWS; ++rows)
             for (int flags = 0; flags <= FROM_OUT; flags += FROM_OUT)
                 for (int n = 0; n <= TERMS; ++n)
-                    test_outer(all[i].name, all[i].kernel, all[i].width, all[i].row, all[i].step, rows, flags, n);
+                    test_outer(all[i].name, all[i].kernel, all[i].width, all[i].blocks, all[i].row, all[i].step, rows,
+                               flags, n);
 }
 
 /* -- the matrix product's tile ------------------------------------------------------------------------------------ */
