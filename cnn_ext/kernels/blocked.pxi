@@ -133,7 +133,7 @@ def stay_on_one_thread():
 
 cdef class Step:
     """A kernel call with its arrays and sizes bound."""
-    cdef bint worth_threads  # whether another thread gains more than waking it takes: 5 to 40 µs where it sleeps (cnn_ext/isa.py)
+    cdef bint worth_threads  # whether others gain more than waking them takes: 5 to 40 µs if they sleep (cnn_ext/isa.py)
 
     cdef void run(self, int n_threads) noexcept nogil:
         pass
@@ -331,7 +331,8 @@ cdef void fetch_tap(const Packing* w, Py_ssize_t out, Py_ssize_t source_at, Py_s
 
 cdef class PackWeights(Step):
     """weight as [F/out_lanes][C/in_lanes][KH][KW][in_lanes][out_lanes], zeros past F and C; F and C swapped if
-    `transposed`, for the pass that goes back to the input. Without `packed` it does nothing: a product packs what it needs (GatherPacking)."""
+    `transposed`, for the pass that goes back to the input. Without `packed` it does nothing: a product packs what it needs
+    (GatherPacking)."""
     cdef Weights weight
     cdef Packing packing
     cdef float[::1] packed

@@ -3,11 +3,11 @@
 #
 # A task owns a range of output blocks and of images at one row of out's pixels; or, where there are too few of them, all
 # output blocks and images and a slot of the terms: then slots are summed at the end. Its parts follow one another: a few
-# output blocks, a pixel and a chunk of its terms. A unit is the weights of one term and output block. Forward, where a unit is sixteen rows of
-# sixteen weights, a part has several output blocks, so that rows of the weight are read in long runs, and the tiles of one
-# part copy the units of the next between their products. Other units, on the way back matrices to be transposed, are packed
-# at the beginning of their part. Either way memory is asked for a unit some tiles before it is read; for that a thread takes
-# its next task before it ends the present one.
+# output blocks, a pixel and a chunk of its terms. A unit is the weights of one term and output block. Forward, where a unit
+# is sixteen rows of sixteen weights, a part has several output blocks, so that rows of the weight are read in long runs, and
+# the tiles of one part copy the units of the next between their products. Other units, on the way back matrices to be
+# transposed, are packed at the beginning of their part. Either way memory is asked for a unit some tiles before it is read;
+# for that a thread takes its next task before it ends the present one.
 
 cdef extern from "blocks.h" nogil:
     ctypedef struct pynn_copy:

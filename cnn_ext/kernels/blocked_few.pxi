@@ -111,8 +111,11 @@ cdef class GatherFew(Step):
     ):
         if min(chunks, per_rows, pixel) < 1 or terms.shape[1] != 3 or min(min(term) for term in terms) < 0:
             raise ValueError("GatherFew: empty tasks or wrong terms")
-        if not weights.kept or weights.packing.out_lanes != out.lanes or weights.packed.shape[0] < out.channel_blocks * weights.out_block or max(
-            term[1] + term[2] * out.lanes for term in terms) > weights.out_block:
+        if (
+            not weights.kept or weights.packing.out_lanes != out.lanes
+            or weights.packed.shape[0] < out.channel_blocks * weights.out_block
+            or max(term[1] + term[2] * out.lanes for term in terms) > weights.out_block
+        ):
             raise ValueError("GatherFew: the packed weights do not fill out's blocks")
         self.pixel, self.x_rows, self.weights, self.bias, self.out = pixel, x_rows, weights, bias, out
         if isinstance(x, Rows):

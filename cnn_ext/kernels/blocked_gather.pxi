@@ -75,9 +75,10 @@ cdef struct Range:
 cdef class Gather(Step):
     """out[p, q] = start + Σ x · w over the pixel's terms; ReLU where `relu`.
 
-    x : Blocks or Image. weights : how they are packed, and where. bias : out's channels, whole blocks, or None. chunks : pieces that the terms are taken in. per_task : output blocks, rows and groups of images of a task; a
-    group is a block of x or of out, whichever is smaller, or a part of it. A task with three blocks of eight channels, all
-    there are, has a tile for them.
+    x : Blocks or Image. weights : how they are packed, and where. bias : out's channels, whole blocks, or None. chunks :
+    pieces that the terms are taken in. per_task : output blocks, rows and groups of images of a task; a group is a block of x
+    or of out, whichever is smaller, or a part of it. A task with three blocks of eight channels, all there are, has a tile for
+    them.
     """
     cdef Blocks out, x_blocks
     cdef Image x_image
