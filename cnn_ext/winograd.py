@@ -2,10 +2,10 @@
 
 Sixteen outputs take 36 products instead of 144 (Lavin & Gray 2016, arXiv:1509.09308; kernels/winograd.h), and
 so does what they add to the gradient of the weights. In return rounding errors are one to four times the direct
-kernels': against float64 at most 2e-6 of the largest Σ |x| · |weight| among a tile's outputs, and for up to 1024
-channels within 1e-5 of the largest output; of a weight gradient at most 2e-6 of its Σ |x| · |dout|
-(tests/kernels/test_winograd.py). Outputs of a tile depend on all of its inputs: a NaN or an infinity among these
-makes all of those NaN.
+kernels', of eight channels up to eight times, as their direct sums are short: against float64 at most 2e-6 of the
+largest Σ |x| · |weight| among a tile's outputs, and for up to 1024 channels within 1e-5 of the largest output; of
+a weight gradient at most 2e-6 of its Σ |x| · |dout| (tests/kernels/test_winograd.py). Outputs of a tile depend on
+all of its inputs: a NaN or an infinity among these makes all of those NaN.
 """
 
 from cnn_ext import workspace
