@@ -67,6 +67,11 @@ cdef inline float* block_at(const Layout* x, Py_ssize_t block, Py_ssize_t channe
     return x.data + (block * x.batch * x.channel_blocks + channel_block * rows_of(x, block)) * x.lanes * x.h * x.w
 
 
+cdef inline float* row_at(const Layout* x, Py_ssize_t block, Py_ssize_t channel_block, Py_ssize_t row) noexcept nogil:
+    """The first pixel of a row of a block's channel block."""
+    return block_at(x, block, channel_block) + row * x.w * rows_of(x, block) * x.lanes
+
+
 cdef class Blocks:
     """(N, C, H, W) in blocks of `lanes` channels and `batch` images, over a flat array of at least `size` floats."""
     cdef readonly tuple shape
@@ -424,11 +429,9 @@ cdef class Slices(Step):
         self.finish()
 
     cdef void slot(self, Py_ssize_t slot) noexcept nogil:
-        cdef Layout* x = &self.product.at
-        cdef Py_ssize_t block = self.pieces.block(slot), first = self.pieces.first(slot)
+        cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), first = self.pieces.first(slot)
         self.rows(
-            slot, first, self.pieces.last(slot), block_at(x, block, self.pieces.channel_block(slot))
-            + first * self.row_stride * x.w * rows_of(x, block) * x.lanes)
+            slot, first, self.pieces.last(slot), row_at(&self.product.at, block, cb, first * self.row_stride))
 
     cdef void rows(self, Py_ssize_t slot, Py_ssize_t first, Py_ssize_t last, float* product) noexcept nogil:
         """Rows first … last − 1 of a slot; `product`: the first row of the product's that goes with them."""

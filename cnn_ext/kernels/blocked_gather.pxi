@@ -204,7 +204,7 @@ cdef class Gather(Step):
         for row in range(self.then.pieces.first(slot), self.then.pieces.last(slot)):
             p = row * self.then.row_stride
             if self.rows_scratch is None:
-                rows = block_at(&self.out.at, block, f) + p * self.out.at.w * rows_of(&self.out.at, block) * self.out.lanes
+                rows = row_at(&self.out.at, block, f, p)
             else:
                 rows = &self.rows_memory[0] + threadid() * self.rows_each
             self.gather(f, block, p, self.then.row_after(row + 1), 0, self.out.at.w, rows)

@@ -56,7 +56,7 @@ cdef class Outer(Step):
     cdef Weights grad
     cdef UnitBackward before
     cdef object scratch
-    cdef float[::1] rows_memory
+    cdef float[::1] thread_memory
     cdef const Py_ssize_t[::1] x_rows  # of an image, where the rows of all taps × channels begin; or None
     cdef Pieces pieces
     cdef Axis rows, columns
@@ -132,8 +132,8 @@ cdef class Outer(Step):
         return True
 
     def __call__(self, int n_threads):
-        if self.before is not None:
-            self.rows_memory = self.scratch(n_threads * self.per_thread)
+        if self.scratch is not None:
+            self.thread_memory = self.scratch(n_threads * self.per_thread)
         super().__call__(n_threads)
 
     cdef void run(self, int n_threads) noexcept nogil:
@@ -228,9 +228,9 @@ cdef class Outer(Step):
         memset(tile, 0, self.each_f * self.block * sizeof(float))
         for p in range(self.pieces.first(slot), self.pieces.last(slot)):
             if self.before is None:
-                self.image_row(tile, block, p, block_at(dy, block, f) + p * row, dy.h * row)
+                self.image_row(tile, block, p, row_at(dy, block, f, p), dy.h * row)
             else:
-                dy_row = &self.rows_memory[0] + threadid() * self.per_thread
+                dy_row = &self.thread_memory[0] + threadid() * self.per_thread
                 for i in range(self.each_f):  # slots of one output block follow one another
                     self.before.rows(slot + i * self.slots, p, p + 1, dy_row + i * each)
                 for i in range(p * self.before.row_stride, self.before.row_after(p + 1)):

@@ -33,15 +33,11 @@ cdef class OuterWinograd(Outer):
         self.sum_place = odd_lines(self.c_group * self.f_group * x.lanes * dy.lanes)
         self.per_thread = PIXEL + PLACES * (self.x_place + self.dy_place + self.sum_place)
 
-    def __call__(self, int n_threads):
-        self.rows_memory = self.scratch(n_threads * self.per_thread)
-        super().__call__(n_threads)
-
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, pairs = self.dy.channel_blocks * self.in_blocks
         cdef Py_ssize_t groups = blocks(self.in_blocks, self.c_group) * blocks(self.dy.channel_blocks, self.f_group)
         for task in prange(self.slots * groups, schedule="dynamic", num_threads=n_threads):
-            self.task(task % groups, task // groups, &self.rows_memory[0] + threadid() * self.per_thread)
+            self.task(task % groups, task // groups, &self.thread_memory[0] + threadid() * self.per_thread)
         for task in prange(pairs, schedule="static", num_threads=n_threads):
             self.reduce(task)
 

@@ -132,7 +132,10 @@ def _joins(made: Group, node: Node, training: bool) -> bool:
 
 
 def passing(groups: list[Group], values: dict[Node, Value]) -> list[blocked.Blocks]:
-    """Products that only the unit after them reads: no other node and, without relu or norm, no way back."""
+    """Products that nothing reads but the unit after them.
+
+    The way back would read one that ends in a relu, or that a norm follows.
+    """
     products = {made.last for made in groups if made.is_product and made.relu is None}
     units = [made for made in groups if made.is_unit and made.norm is None]
     return [values[made.source].at for made in units if made.source in products and len(made.source.users) == 1]

@@ -247,6 +247,7 @@ LINEAR = {
     "many outputs": ((13, 24, 1, 1), 300),
     "several chunks, tasks and tiles": ((50, 600, 1, 1), 300),
     "images in several chunks": ((30, 40, 3, 3), 272),
+    "few inputs, summed in slots on the way back": ((30, 12, 1, 1), 1200),
     "more batch blocks than are listed at a time": ((800, 3, 1, 1), 17),
     "more batch blocks than are listed at a time, whole": ((781, 8, 1, 2), 16),
 }
