@@ -24,6 +24,7 @@ EXTRAS = {"PIL", "matplotlib", "safetensors", "tqdm"}  # imported inside the fun
 # Each part imports from itself and from the tiers above its own.
 TIERS = [
     {"cnn_ext"},
+    {"pynn.text"},
     {"pynn._version", "pynn.files", "pynn.initializers", "pynn.losses", "pynn.progress", "pynn.schedules"},
     {"pynn.environment", "pynn.metrics", "pynn.module"},
     {"pynn.batches", "pynn.data", "pynn.engine", "pynn.gradcheck", "pynn.io", "pynn.layers", "pynn.optim"},
