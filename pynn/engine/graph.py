@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from operator import eq, is_
+from operator import is_
+from types import MappingProxyType
 from typing import Any
 
-from pynn.module import Module
+from pynn.module import Module, Parameter
 
 __all__ = ["Graph", "Likeness", "Node", "NotLowered", "memory_of", "naming", "trace"]
 
 
 _AS_BEFORE = {"activation", "add", "batch_norm", "dropout", "flatten", "relu"}  # the layout is that of the input
-_CONTRACT = ("forward", "backward", "lower")
+_ASKED = {
+    "_defined",
+    "_remedy",
+    "config",
+    "input_axes",
+}  # bookkeeping, words, and what `lower` asks the layer itself
 
 
 class NotLowered(Exception):
@@ -57,11 +63,15 @@ class Graph:
     def __init__(self, input_shape: tuple[int, ...], training: bool):
         self.training = training
         self.nodes: list[Node] = []
+        self.lowered: list[Module] = []  # layers that said themselves what they compute
         self.input = self._add("input", (), input_shape)
 
     def lower(self, layer: Module, x: Node) -> Node:
         """The node of what `layer` makes of `x`."""
-        return layer.lower(self, x) if lowers_itself(layer) else self.layer(x, layer)
+        if not lowers_itself(layer):
+            return self.layer(x, layer)
+        self.lowered.append(layer)
+        return layer.lower(self, x)
 
     def _add(self, kind, inputs, shape, module=None, **options) -> Node:
         shape = tuple(shape)
@@ -98,6 +108,9 @@ class Graph:
         """The maximum of each window."""
         if prod(kernel_size) > 256:  # the index of a pixel in its window is a byte
             return self.layer(x, layer)
+        if prod(kernel_size) == prod(stride) == 1:  # each window is a pixel
+            layer.output_shape(x.shape)
+            return x
         return self._add("max_pool", (x,), layer.output_shape(x.shape), window=(*kernel_size, *stride, *padding))
 
     def dropout(self, x: Node, layer) -> Node:
@@ -122,38 +135,80 @@ class Graph:
 
 
 def lowers_itself(layer: Module) -> bool:
-    """Whether `lower` was written for this layer's forward and backward: a subclass, an instance, or somebody who
-    replaced a method of its class, may have changed them."""
-    order = type(layer).__mro__
-    owner = {name: next(i for i, base in enumerate(order) if name in vars(base)) for name in _CONTRACT}
-    if owner["lower"] > min(owner.values()) or vars(layer).keys() & set(_CONTRACT):
+    """Whether `lower` says what this layer computes.
+
+    It speaks for the class that defines it, and for subclasses that only construct it otherwise or add to it: one
+    that overrides anything else, an instance with a method of its own, or a class whose methods somebody replaced
+    may compute something else.
+    """
+    order = type(layer).__mro__[:-1]  # all but object
+    owner = next(i for i, base in enumerate(order) if "lower" in vars(base))
+    overridden = {
+        name
+        for i, base in enumerate(order[:owner])
+        for name in vars(base)
+        if any(name in vars(above) for above in order[i + 1 :])
+    }
+    own = {name for name in vars(layer) if callable(getattr(type(layer), name, None))}
+    return not (own or any(map(_matters, overridden)) or any(map(_is_patched, order)))
+
+
+def _matters(name: str) -> bool:
+    """Whether an attribute of a class can change what its layers compute and `lower` would not know it."""
+    return not name.startswith("__") and name not in _ASKED
+
+
+def _is_patched(kind: type) -> bool:
+    """Whether methods of a layer's class are others than it was defined with."""
+    if kind is Module or not issubclass(kind, Module):
         return False
-    bases = [(name, vars(order[i])) for name, i in owner.items()]
-    return all(own.get("_defined", own).get(name) is own[name] for name, own in bases)
+    now, defined = {name: value for name, value in vars(kind).items() if callable(value)}, kind._defined
+    return any(_matters(name) for name in now.keys() | defined.keys() if now.get(name) is not defined.get(name))
 
 
 class Likeness:
-    """What a plan is built over: attributes of layers and parameters, and the layers' methods, their own or their
-    classes'.
+    """What a plan is built over: parameters and their arrays, and all that the layers that were lowered go by,
+    every attribute of theirs and of their classes. Other layers are called as they are: of them it is their
+    parameters and the layers in them.
 
     It is asked in every step, so where to look is found once, and looking is left to loops in C.
     """
 
-    def __init__(self, model: Module):
-        modules = [module for _, module in model.named_modules()]
-        owners: list[dict] = [vars(owner) for owner in (*modules, *model.parameters())]
-        kept = [(own, name, value) for own in owners for name, value in own.items() if name != "_cache"]
-        kept += [(vars(module), name, vars(module).get(name)) for module in modules for name in _CONTRACT]
-        self._owners, self._names, self._values = zip(*kept, strict=True)
-        classes = {type(module) for module in modules}
-        methods = [(kind, name, getattr(kind, name)) for kind in classes for name in _CONTRACT]
-        self._classes, self._methods, self._functions = zip(*methods, strict=True)
+    def __init__(self, model: Module, lowered: Collection[Module]):
+        whole = {*map(id, lowered)}
+        owners = [vars(module) for _, module in model.named_modules() if id(module) in whole]
+        kept = [(own, name, own[name]) for own in owners for name in own if name != "_cache"]
+        others = [vars(module) for _, module in model.named_modules() if id(module) not in whole]
+        kept += [(own, name, own[name]) for own in others for name in own if _is_part(own[name])]
+        kept += [(vars(each), name, vars(each)[name]) for each in model.parameters() for name in vars(each)]
+        classes = {base for module in lowered for base in type(module).__mro__[:-1] if base is not Module}
+        defined = [(vars(base), name, vars(base)[name]) for base in classes for name in vars(base)]
+        self._owners, self._names, self._values = _columns(kept)
+        self._classes, self._class_names, self._class_values = _columns(defined)
+        self._sized = [*owners, *map(vars, classes)]
+        self._sizes = [*map(len, self._sized)]
 
     def holds(self) -> bool:
         """Whether the model still has the same ones."""
         values = map(dict.get, self._owners, self._names)
-        functions = map(getattr, self._classes, self._methods)
-        return all(map(is_, values, self._values)) and all(map(eq, functions, self._functions))
+        class_values = map(MappingProxyType.get, self._classes, self._class_names)
+        return (
+            all(map(is_, values, self._values))
+            and all(map(is_, class_values, self._class_values))
+            and [*map(len, self._sized)] == self._sizes  # nothing was added
+        )
+
+
+def _columns(rows: list[tuple]) -> tuple[list, list, list]:
+    owners, names, values = ([row[i] for row in rows] for i in range(3))
+    return owners, names, values
+
+
+def _is_part(value: object) -> bool:
+    """Whether an attribute of a layer makes up the model."""
+    return isinstance(value, Parameter | Module) or (
+        isinstance(value, tuple) and any(isinstance(item, Module) for item in value)
+    )
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class _Plan:
 
     def __init__(self, model: Module, x_shape: tuple[int, ...]):
         graph, self.y = trace(model, x_shape[1:], training=False)
-        self.model, self.likeness, self.n, self.x = model, Likeness(model), x_shape[0], graph.input
+        self.model, self.likeness, self.n, self.x = model, Likeness(model, graph.lowered), x_shape[0], graph.input
         self.arena, self.constants = Arena(), Arena()  # rewritten in every call; written by `refresh` alone
         if any(p.data.dtype != np.float32 or not p.data.flags.c_contiguous for p in model.parameters()):
             raise NotLowered("parameters are not contiguous float32")

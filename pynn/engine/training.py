@@ -91,7 +91,7 @@ class _Plan:
     def __init__(self, model: Module, x_shape: tuple[int, ...]):
         graph, output = trace(model, x_shape[1:], training=True)
         self.model, self.n, self.arena = model, x_shape[0], Arena()
-        self.likeness = Likeness(model)
+        self.likeness = Likeness(model, graph.lowered)
         self.state: list[tuple[Module, str]] = []  # running statistics that layers write themselves
         self.statistics: list[Step] = []  # what `accept` calls
         if not all(_is_plain(p.data) and _is_plain(p.grad) for p in model.parameters()):

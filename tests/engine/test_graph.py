@@ -104,6 +104,87 @@ def test_who_lowers_itself():
         assert not lowers_itself(layer)
 
 
+class EngineTestMask(Dropout):
+    """Draws another mask than `lower` says."""
+
+    def _mask(self, shape, real):
+        return 2 * super()._mask(shape, real)
+
+
+class EngineTestDraw(Dropout):
+    def draw(self, mask):
+        super().draw(mask)
+        mask *= 2
+
+
+class EngineTestShape(Conv2d):
+    def output_shape(self, input_shape):
+        return super().output_shape(input_shape)
+
+
+class EngineTestWindow(MaxPool2d):
+    def _window(self):
+        return super()._window()
+
+
+class EngineTestChildren(Sequential):
+    def children(self):
+        return reversed(list(super().children()))
+
+
+class EngineTestMixin:
+    def _check_input(self, x):
+        return x
+
+
+class EngineTestMixed(EngineTestMixin, Linear):
+    pass
+
+
+class EngineTestBuilt(Conv2d):
+    """Constructs otherwise and adds to it."""
+
+    def __init__(self, channels):
+        super().__init__(channels, channels, 3, padding=1)
+
+    def config(self):
+        return {"channels": self.in_channels}
+
+    def norm_of_weight(self):
+        return np.linalg.norm(self.weight.data)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        EngineTestMask(0.5),
+        EngineTestDraw(0.5),
+        EngineTestShape(3, 4, 2),
+        EngineTestWindow(2),
+        EngineTestChildren(ReLU()),
+        EngineTestMixed(3, 4),
+    ],
+)
+def test_what_a_subclass_overrides_is_not_passed_over(layer):
+    assert not lowers_itself(layer)
+
+
+def test_a_subclass_that_adds_lowers_itself():
+    assert lowers_itself(EngineTestBuilt(3))
+
+
+def test_what_an_instance_or_a_patched_class_has_instead_is_not_passed_over(monkeypatch):
+    layer = Dropout(0.5)
+    layer.draw = layer.draw
+    assert not lowers_itself(layer)
+    assert lowers_itself(Dropout(0.5))
+    monkeypatch.setattr(Dropout, "_mask", lambda self, shape, real: np.ones(shape, real))
+    assert not lowers_itself(Dropout(0.5))
+    monkeypatch.undo()
+    monkeypatch.setattr(Linear, "_check_input", lambda self, x: x, raising=False)
+    assert not lowers_itself(Linear(3, 4))
+
+
 @pytest.mark.parametrize("method", ["forward", "backward", "lower"])
 def test_a_class_with_another_method_in_place_of_its_own_does_not_lower_itself(method, monkeypatch):
     layer, named = Conv2d(3, 4, 2), EngineTestNamed(3, 4, 2)
@@ -171,9 +252,18 @@ def test_what_is_joined():
     assert groups(model, (3, 8, 7)) == [conv, pool, relu, norm + relu, relu]
 
 
+def test_a_pool_of_single_pixels_is_no_pool():
+    model = Sequential(Conv2d(3, 8, 3), BatchNorm2d(8), MaxPool2d(1), Conv2d(8, 8, 1))
+    assert groups(model, (3, 6, 7)) == [["convolution"], ["batch_norm"], ["convolution"]]
+    assert groups(Sequential(BatchNorm2d(3), MaxPool2d(1, stride=2)), (3, 6, 7)) == [["batch_norm", "max_pool"]]
+
+
 def test_what_two_read_is_not_joined():
     model = Sequential(
-        Conv2d(3, 8, 3), Residual(ReLU()), BatchNorm2d(8), Residual(Sequential(ReLU(), MaxPool2d(1)))
+        Conv2d(3, 8, 3),
+        Residual(ReLU()),
+        BatchNorm2d(8),
+        Residual(Sequential(ReLU(), MaxPool2d(3, stride=1, padding=1))),
     )
     assert groups(model, (3, 6, 7)) == [
         ["convolution"], ["relu"], ["add"], ["batch_norm"], ["relu", "max_pool"], ["add"]
@@ -192,7 +282,7 @@ def test_what_passes_from_a_product_to_a_unit():
     assert kinds(conv, norm, relu, pool) == []  # the way back reads it
     assert kinds(conv, norm, relu, pool, training=False) == ["batch_norm"]  # folded into the product
     assert kinds(conv, relu, ReLU()) == []  # the way back of the first relu
-    assert kinds(conv, Residual(Sequential(relu, MaxPool2d(1)))) == []  # two read it
+    assert kinds(conv, Residual(Sequential(relu, MaxPool2d(3, stride=1, padding=1)))) == []  # two read it
     assert kinds(relu, pool) == []
 
 
@@ -266,10 +356,15 @@ def test_a_loan_ends_with_its_block():
 # -- models that change, errors within ------------------------------------------------------------------------
 
 
+def likeness_of(model):
+    graph, _ = trace(model, (3, 12, 11), training=True)
+    return Likeness(model, graph.lowered)
+
+
 def test_likeness_holds_until_something_is_replaced():
     def change(name):
         model, _ = network("cnn_bn")
-        likeness = Likeness(model)
+        likeness = likeness_of(model)
         assert likeness.holds()
         model[0].weight.data += 1
         model[1].running_mean += 1
@@ -289,9 +384,13 @@ def test_likeness_holds_until_something_is_replaced():
                 model.layers = model.layers[:-1]
             case "method":
                 model[2].backward = model[2].backward
+            case "helper":
+                model[-2].draw = model[-2].draw
+            case "number":
+                model[1].eps *= 2
         return likeness.holds()
 
-    for name in ("data", "grad", "buffer", "parameter", "layer", "fewer", "method"):
+    for name in ("data", "grad", "buffer", "parameter", "layer", "fewer", "method", "helper", "number"):
         assert not change(name), name
     assert change("nothing")
 
@@ -300,7 +399,7 @@ def test_likeness_holds_until_something_is_replaced():
 @pytest.mark.parametrize("kind", [BatchNorm2d, BatchNorm2d.__mro__[1], Module, Sequential])
 def test_likeness_sees_methods_that_classes_have_changed(kind, method, monkeypatch):
     model, _ = network("cnn_bn")
-    likeness = Likeness(model)
+    likeness = likeness_of(model)
     before = getattr(kind, method)
     monkeypatch.setattr(kind, method, lambda *args, **options: before(*args, **options))
     seen = any(getattr(type(module), method) is getattr(kind, method) for _, module in model.named_modules())

@@ -327,6 +327,15 @@ TANGLES = {
     "norm and relu and pool first": ((3, 4, 2), lambda: [BatchNorm2d(3), ReLU(), MaxPool2d(2), conv(3, 9, 1)]),
     "norm of a norm": ((3, 4, 2), lambda: [conv(3, 9, 2), BatchNorm2d(9), BatchNorm2d(9, eps=0.5), ReLU()]),
     "relu of a relu": ((3, 4, 2), lambda: [conv(3, 9, 2), ReLU(), ReLU(), conv(9, 2, 1)]),
+    "norm and a pool of single pixels": (
+        (3, 4, 2),
+        lambda: [conv(3, 9, 2), BatchNorm2d(9), MaxPool2d(1), Flatten(), linear(27, 4)],
+    ),
+    "norm, relu and a pool of every other pixel": (
+        (3, 4, 5),
+        lambda: [conv(3, 9, 2), BatchNorm2d(9), ReLU(), MaxPool2d(1, stride=2), Flatten(), linear(36, 4)],
+    ),
+    "a pool of single pixels first": ((3, 4, 2), lambda: [MaxPool2d(1), conv(3, 9, 2), MaxPool2d(1)]),
     "pool of a pool": ((3, 7, 6), lambda: [conv(3, 9, 2), MaxPool2d(2), MaxPool2d(2), conv(9, 2, 1)]),
     "the input twice": ((3, 4, 2), lambda: [Residual(conv(3, 3, 3, padding=1)), conv(3, 2, 1)]),
     "the input, padded in two ways": (
