@@ -8,6 +8,7 @@ in a file. Data sets are in `pynn.data`, ready-made networks in `pynn.models`, t
 from cnn_ext import get_num_threads, set_num_threads
 from pynn import data, models
 from pynn._version import __version__
+from pynn.callbacks import STOP, ReduceOnPlateau
 from pynn.engine import Frozen, freeze
 from pynn.gradcheck import GradientError, gradcheck, gradcheck_loss, gradcheck_model
 from pynn.io import ModelFileError, load, load_metadata, save
@@ -42,12 +43,13 @@ from pynn.losses import (
 from pynn.metrics import accuracy, confusion_matrix
 from pynn.module import LayerError, LayerTypeError, Module, Parameter
 from pynn.optim import SGD, Adam, AdamW, RMSProp, clip_grad_norm, decay_groups
-from pynn.schedules import Constant, Cosine, Exponential, OneCycle, StepDecay, Warmup
+from pynn.schedules import Constant, Cosine, Exponential, OneCycle, PerEpoch, StepDecay, Warmup
 from pynn.solver import Solver, TrainingDiverged
 
 __all__ = [
     "GELU",
     "SGD",
+    "STOP",
     "Adam",
     "AdamW",
     "AvgPool2d",
@@ -76,8 +78,10 @@ __all__ = [
     "MultiClassHingeLoss",
     "OneCycle",
     "Parameter",
+    "PerEpoch",
     "RMSProp",
     "ReLU",
+    "ReduceOnPlateau",
     "Residual",
     "Sequential",
     "SiLU",

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["EVALUATION_BATCH", "batch_slices", "checked_inputs", "require_count"]
+from pynn.values import shown
+
+__all__ = ["EVALUATION_BATCH", "as_array", "batch_slices", "checked_inputs", "require_count"]
 
 EVALUATION_BATCH = 500  # bounds the memory of evaluation, whatever the batch of training is
 
 
+def as_array(name: str, values) -> np.ndarray:
+    """`values` (an array, a list, a tensor or frame in memory, …) as an array; else TypeError with `name`."""
+    if np.ma.is_masked(values):
+        raise TypeError(
+            f"{name} has masked values, which would be taken as they are: fill or leave them out first"
+        )
+    try:
+        return np.asarray(values)
+    except Exception as error:  # whatever the object's own conversion raises
+        raise TypeError(f"{name} cannot be made a NumPy array: {' '.join(str(error).split()):.200}") from error
+
+
 def checked_inputs(name: str, x) -> np.ndarray:
     """`x` as an array of at least one sample, all finite; else TypeError or ValueError with `name`."""
-    x = np.asarray(x)
+    given, x = x, as_array(name, x)
     if x.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be an array of numbers, got dtype {x.dtype}")
+        what = f"a {type(given).__name__} of " if not isinstance(given, np.ndarray) else ""
+        raise TypeError(f"{name} must be an array of numbers, got {what}dtype {x.dtype}")
     if x.ndim == 0 or x.size == 0:
         raise ValueError(f"{name} must have at least one sample, got shape {x.shape}")
     if x.dtype.kind == "f":
@@ -36,5 +51,5 @@ def batch_slices(n: int, batch_size: int) -> list[slice]:
 def require_count(name: str, value: int) -> int:
     """`value` as an int from 1 up; else ValueError with `name`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
+        raise ValueError(f"{name} must be a whole number from 1, got {shown(value)}")
     return int(value)

@@ -4,25 +4,59 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["open_progress"]
+__all__ = ["Progress", "open_progress"]
 
 
-def open_progress(progress: bool | None, *, total_steps: int, epochs: int, done: int = 0):
-    """A context manager with `step()` after each update and `epoch(logs)` after each epoch.
+class Progress:
+    """`step()` after each update and `epoch(logs)` after each epoch, as a context manager.
+
+    Nothing that fails here ends a training: where stderr is closed or full, or the bar breaks, it falls silent.
+    """
+
+    def __init__(self, make_display):
+        self._display = _Silent()
+        self._display = self._try(make_display) or self._display
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._try(self._display.close)
+
+    def step(self) -> None:
+        self._try(self._display.step)
+
+    def epoch(self, logs: dict) -> None:
+        self._try(self._display.epoch, logs)
+
+    def _try(self, show, *arguments):
+        try:
+            return show(*arguments)
+        except Exception:  # OSError, ValueError, AttributeError of a closed stream; anything at all of tqdm
+            self._display = _Silent()
+            return None
+
+
+def open_progress(progress: bool | None, *, total_steps: int, epochs: int, done: int = 0) -> Progress:
+    """What is shown of a training.
 
     progress : False for silence; None or True for a bar where stderr is a terminal and tqdm is installed, one
     line an epoch otherwise (log files and notebooks stay short).
     done : steps already taken, of a run that is resumed.
     """
-    if progress is False:
-        return _Silent()
-    if sys.stderr.isatty():
-        try:
-            from tqdm import tqdm  # type: ignore[import-untyped]
-        except ImportError:  # lines say the same; `pip install "pynn-cnn[progress]"` brings the bar
-            return _Lines(epochs)
-        return _Bar(tqdm(total=total_steps, initial=done, unit="step", leave=True), epochs)
-    return _Lines(epochs)
+
+    def make_display():
+        if progress is False:
+            return _Silent()
+        if sys.stderr.isatty():
+            try:
+                from tqdm import tqdm  # type: ignore[import-untyped]
+            except ImportError:  # lines say the same; `pip install "pynn-cnn[progress]"` brings the bar
+                return _Lines(epochs)
+            return _Bar(tqdm(total=total_steps, initial=done, unit="step", leave=True), epochs)
+        return _Lines(epochs)
+
+    return Progress(make_display)
 
 
 def format_epoch(logs: dict) -> str:
@@ -33,11 +67,8 @@ def format_epoch(logs: dict) -> str:
 
 
 class _Silent:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception) -> None:
-        return None
+    def close(self) -> None:
+        """Nothing to clear away."""
 
     def step(self) -> None:
         """Nothing to show."""
@@ -58,7 +89,7 @@ class _Bar(_Silent):
     def __init__(self, bar, epochs: int):
         self.bar, self.epochs = bar, epochs
 
-    def __exit__(self, *exception) -> None:
+    def close(self) -> None:
         self.bar.close()
 
     def step(self) -> None:

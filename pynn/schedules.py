@@ -8,10 +8,39 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from numbers import Integral, Real
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
-__all__ = ["Constant", "Cosine", "Exponential", "OneCycle", "Schedule", "StepDecay", "Warmup"]
+import numpy as np
+
+from pynn.values import as_float, is_integer, is_number, shown
+
+__all__ = [
+    "Constant",
+    "Cosine",
+    "Exponential",
+    "OneCycle",
+    "PerEpoch",
+    "Schedule",
+    "StepDecay",
+    "Warmup",
+    "factor_of",
+]
+
+
+_MOST = 2**53  # steps: a float holds every whole number up to here
+
+
+def factor_of(name: str, schedule: Callable[[int, int], float], step: int, total_steps: int) -> float:
+    """schedule(step, total_steps), a finite number from 0 up; else TypeError or ValueError with `name`."""
+    factor = schedule(step, total_steps)
+    if isinstance(factor, np.ndarray) and factor.shape == ():
+        factor = factor[()]
+    if not is_number(factor):
+        raise TypeError(f"{name} must return a number, got {shown(factor)} at step {step}")
+    if not 0 <= as_float(factor) < math.inf:
+        raise ValueError(f"{name} must return a finite number from 0 up, got {shown(factor)} at step {step}")
+    return float(factor)
 
 
 @dataclass(frozen=True)
@@ -19,11 +48,16 @@ class Schedule(ABC):
     """The base of all schedules: checks."""
 
     def __call__(self, step: int, total_steps: int) -> float:
-        if not isinstance(step, Integral) or step < 0:
-            raise ValueError(f"[{type(self).__name__}] step must be an int from 0 up, got {step!r}")
-        if not isinstance(total_steps, Integral) or total_steps < 1:
-            raise ValueError(f"[{type(self).__name__}] total_steps must be an int from 1 up, got {total_steps!r}")
+        for name, value, lowest in (("step", step, 0), ("total_steps", total_steps, 1)):
+            if not is_integer(value) or not lowest <= value < _MOST:
+                raise ValueError(
+                    f"[{type(self).__name__}] {name} must be an int from {lowest} up, got {shown(value)}"
+                )
         return float(self._factor(int(step), int(total_steps)))
+
+    def in_steps(self, steps_per_epoch: int) -> Schedule:
+        """The same schedule for epochs of so many steps; `Solver.fit` asks for it. Here: itself."""
+        return self
 
     @abstractmethod
     def _factor(self, t: int, total: int) -> float:
@@ -31,7 +65,7 @@ class Schedule(ABC):
 
     def _require(self, name: str, rule: str, fits: bool) -> None:
         if not fits:
-            raise ValueError(f"[{type(self).__name__}] {name} must be {rule}, got {getattr(self, name)!r}")
+            raise ValueError(f"[{type(self).__name__}] {name} must be {rule}, got {shown(getattr(self, name))}")
 
 
 @dataclass(frozen=True)
@@ -50,12 +84,8 @@ class StepDecay(Schedule):
     gamma: float = 0.1
 
     def __post_init__(self):
-        self._require(
-            "step_size", "an int from 1 up", isinstance(self.step_size, Integral) and self.step_size >= 1
-        )
-        self._require(
-            "gamma", "a number above 0 and at most 1", isinstance(self.gamma, Real) and 0 < self.gamma <= 1
-        )
+        self._require("step_size", "an int from 1 up", _is_count(self.step_size))
+        self._require("gamma", "a number above 0 and at most 1", is_number(self.gamma) and 0 < self.gamma <= 1)
 
     def _factor(self, t, total):
         return self.gamma ** (t // self.step_size)
@@ -68,9 +98,7 @@ class Exponential(Schedule):
     gamma: float
 
     def __post_init__(self):
-        self._require(
-            "gamma", "a number above 0 and at most 1", isinstance(self.gamma, Real) and 0 < self.gamma <= 1
-        )
+        self._require("gamma", "a number above 0 and at most 1", is_number(self.gamma) and 0 < self.gamma <= 1)
 
     def _factor(self, t, total):
         return self.gamma**t
@@ -86,7 +114,7 @@ class Cosine(Schedule):
     final: float = 0.0
 
     def __post_init__(self):
-        self._require("final", "a number from 0 to 1", isinstance(self.final, Real) and 0 <= self.final <= 1)
+        self._require("final", "a number from 0 to 1", is_number(self.final) and 0 <= self.final <= 1)
 
     def _factor(self, t, total):
         return _anneal_cosine(1, self.final, min(t / total, 1))
@@ -107,11 +135,13 @@ class OneCycle(Schedule):
     anneal: str = "cosine"
 
     def __post_init__(self):
-        self._require("warmup", "a number from 0 to 1", isinstance(self.warmup, Real) and 0 <= self.warmup <= 1)
+        self._require("warmup", "a number from 0 to 1", is_number(self.warmup) and 0 <= self.warmup <= 1)
         for name in ("div", "final_div"):
             value = getattr(self, name)
-            self._require(name, "a finite number from 1 up", isinstance(value, Real) and 1 <= value < math.inf)
-        self._require("anneal", '"cosine" or "linear"', self.anneal in ("cosine", "linear"))
+            self._require(name, "a finite number from 1 up", is_number(value) and 1 <= as_float(value) < math.inf)
+        self._require(
+            "anneal", '"cosine" or "linear"', isinstance(self.anneal, str) and self.anneal in ("cosine", "linear")
+        )
 
     def _factor(self, t, total):
         between = _anneal_cosine if self.anneal == "cosine" else _anneal_linear
@@ -133,14 +163,51 @@ class Warmup(Schedule):
     after: Schedule = field(default_factory=Constant)
 
     def __post_init__(self):
-        self._require("steps", "an int from 1 up", isinstance(self.steps, Integral) and self.steps >= 1)
+        self._require("steps", "an int from 1 up", _is_count(self.steps))
         self._require("after", "a schedule, (step, total_steps) -> factor", callable(self.after))
+
+    def in_steps(self, steps_per_epoch):
+        return (
+            replace(self, after=self.after.in_steps(steps_per_epoch)) if isinstance(self.after, Schedule) else self
+        )
 
     def _factor(self, t, total):
         rest = max(total - self.steps, 1)
         if t < self.steps:
-            return (t + 1) / (self.steps + 1) * self.after(0, rest)
-        return self.after(t - self.steps, rest)
+            return (t + 1) / (self.steps + 1) * factor_of("[Warmup] after", self.after, 0, rest)
+        return factor_of("[Warmup] after", self.after, t - self.steps, rest)
+
+
+@dataclass(frozen=True)
+class PerEpoch(Schedule):
+    """schedule(⌊t / S⌋, ⌈T / S⌉) with S the steps of an epoch: any schedule, or function, counted in epochs.
+
+    `PerEpoch(StepDecay(30))` drops every 30 epochs, `PerEpoch(lambda epoch, epochs: 0.95**epoch)` decays once an
+    epoch. S is known to `Solver.fit`; elsewhere it is given as `steps_per_epoch`, or by `in_steps`.
+    """
+
+    schedule: Callable[[int, int], float]
+    steps_per_epoch: int | None = None
+
+    def __post_init__(self):
+        self._require("schedule", "a schedule, (epoch, total_epochs) -> factor", callable(self.schedule))
+        steps = self.steps_per_epoch
+        self._require("steps_per_epoch", "an int from 1 up, or None", steps is None or _is_count(steps))
+
+    def in_steps(self, steps_per_epoch):
+        return self if self.steps_per_epoch is not None else replace(self, steps_per_epoch=steps_per_epoch)
+
+    def _factor(self, t, total):
+        if self.steps_per_epoch is None:
+            raise ValueError(
+                "[PerEpoch] the steps of an epoch are not known: give steps_per_epoch, or use Solver.fit"
+            )
+        epoch, epochs = t // self.steps_per_epoch, -(-total // self.steps_per_epoch)
+        return factor_of("[PerEpoch] schedule", self.schedule, epoch, epochs)
+
+
+def _is_count(value) -> bool:
+    return is_integer(value) and 1 <= value < _MOST
 
 
 def _anneal_cosine(start: float, end: float, u: float) -> float:

@@ -7,52 +7,68 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pynn.batches import EVALUATION_BATCH, batch_slices, checked_inputs, require_count
-from pynn.checkpoint import restore_checkpoint, save_checkpoint
+from pynn.arguments import (
+    CHECKS,
+    check_pairing,
+    require_time,
+    returned,
+    total_steps,
+    validation_pair,
+)
+from pynn.batches import EVALUATION_BATCH, as_array, batch_slices, checked_inputs, require_count
+from pynn.callbacks import STOP
+from pynn.checkpoint import checked_accept, continued, generators, restore_checkpoint, save_checkpoint
+from pynn.conditions import of_fit, of_solver
 from pynn.engine import Predictor, Trainer
 from pynn.files import check_writable
+from pynn.generators import generator_at, generator_state
+from pynn.habits import explains
 from pynn.io import require_safetensors
-from pynn.module import Module, first_nonfinite
-from pynn.optim import clip_grad_norm
-from pynn.progress import open_progress
+from pynn.module import LayerTypeError, Module, first_nonfinite
+from pynn.optim import Optimizer, clip_grad_norm
+from pynn.progress import Progress, open_progress
+from pynn.run import Run, TrainingDiverged
+from pynn.schedules import Schedule, factor_of
+from pynn.values import shown
 
 __all__ = ["Run", "Solver", "TrainingDiverged"]
-
-HISTORY = ("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 
 Callback = Callable[["Solver", dict], object]
 
 
-class TrainingDiverged(ArithmeticError):
-    """A loss, gradient or parameter became NaN or infinite; the step that showed it was not taken.
+@dataclass(frozen=True)
+class _Course:
+    """What one `fit` goes by, checked."""
 
-    step : the number of updates before it. layer : the first place with a non-finite value.
-    checkpoint : the file with the last whole epoch, or None.
-    """
+    x: np.ndarray
+    y: np.ndarray
+    batches: list[slice]
+    total_steps: int
+    schedule: Callable[[int, int], float] | None
+    validation_data: tuple[np.ndarray, np.ndarray] | None
+    monitor: str
+    patience: int | None
+    keep_best: bool
+    checkpoint: str | None
+    first_step: int
+    deadline: float | None  # of time.perf_counter
+    progress: Progress
 
-    def __init__(self, step: int, problem: str, layer: str, lr: float, checkpoint: str | None):
-        self.step, self.layer, self.checkpoint = step, layer, checkpoint
-        kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint"
-        super().__init__(
-            f"training diverged at step {step}: {problem}, first non-finite in {layer}; lower the learning rate "
-            f"(now {lr:g}), set max_grad_norm or standardise the inputs; {kept}"
-        )
+    def time_is_over(self, step: int) -> bool:
+        """Whether to end after update `step`; one is always taken, so that a run of any limit gets to its end."""
+        return self.deadline is not None and step > self.first_step and time.perf_counter() >= self.deadline
 
-
-@dataclass
-class Run:
-    """Where one `fit` stands: what a checkpoint keeps beside the weights, the optimizer and the generators."""
-
-    step: int = 0
-    history: dict[str, list] = field(default_factory=lambda: {name: [] for name in HISTORY})
-    best_epoch: int = 0  # 0 before the first validation
-    best_weights: dict[str, np.ndarray] = field(default_factory=dict)
+    def is_better(self, value: float, best: float) -> bool:
+        return value < best if self.monitor == "val_loss" else value > best
 
 
 class Solver:
@@ -64,16 +80,65 @@ class Solver:
     sample is joined to the one before, because batch normalisation has no variance over one value.
     schedule : `schedule(step, total_steps) -> factor` on each parameter group's lr; None keeps it.
     augment : `augment(x_batch, rng) -> x_batch`, in `fit` only. transform : `transform(x_batch) -> x_batch`,
-    deterministic, after `augment` and in evaluation too, as standardisation; here uint8 images become float.
+    deterministic, after `augment` and in evaluation too, as standardisation; here uint8 images become float. Both
+    get a batch of their own, which they may change in place.
     max_grad_norm : longer gradients (of all parameters together, L2) are scaled down to it.
     rng : numpy Generator of the shuffling and of `augment`; None takes fresh entropy.
     callbacks : each is called as `callback(solver, logs)` after every epoch, `logs` being that epoch's entry of
-    `history`; returning True ends the training after that epoch.
+    `history`; returning `pynn.STOP` ends the training after that epoch, anything else has no effect. One callback
+    need not be in a list. See `pynn.callbacks`.
     progress : see `pynn.progress`.
 
-    The same seeds give the same bits, on any number of threads.
+    These are attributes too, and may be assigned between two calls: the next one goes by them.
+    The same seeds give the same bits, on any number of threads. A copy, by `copy.deepcopy` or pickle, has a model
+    and an optimizer of its own and trains as the original does. Several threads may predict with one solver; only
+    one may train it.
+
+    Raises TypeError or ValueError, in a sentence, for an argument that does not fit. Warns (UserWarning) of
+    parameters that would be trained but are not the optimizer's.
     """
 
+    model: Module
+    loss: Any
+    optimizer: Optimizer
+    batch_size: int
+    schedule: Callable[[int, int], float] | None
+    transform: Callable | None
+    augment: Callable | None
+    max_grad_norm: float | None
+    rng: np.random.Generator
+    callbacks: tuple[Callback, ...]
+    progress: bool | None
+
+    @explains(
+        lr="it is the optimizer's: pynn.Adam(model.parameters(), lr=…)",
+        learning_rate="it is the optimizer's: pynn.Adam(model.parameters(), lr=…)",
+        weight_decay="it is the optimizer's: pynn.AdamW(model.parameters(), weight_decay=…)",
+        momentum="it is the optimizer's: pynn.SGD(model.parameters(), lr=…, momentum=…)",
+        epochs="it is fit's: solver.fit(x, y, epochs=…)",
+        steps="it is fit's: solver.fit(x, y, steps=…)",
+        n_epochs="it is fit's: solver.fit(x, y, epochs=…)",
+        num_epochs="it is fit's: solver.fit(x, y, epochs=…)",
+        max_iter="it is fit's: solver.fit(x, y, epochs=…)",
+        patience="it is fit's: solver.fit(x, y, validation_data=…, patience=…)",
+        validation_data="it is fit's: solver.fit(x, y, validation_data=…)",
+        checkpoint="it is fit's: solver.fit(x, y, checkpoint=…)",
+        criterion="it is called loss",
+        loss_fn="it is called loss",
+        loss_function="it is called loss",
+        scheduler="it is called schedule, a function of the step: schedule=pynn.Cosine()",
+        lr_scheduler="it is called schedule, a function of the step: schedule=pynn.Cosine()",
+        metrics="accuracy is measured for every classification loss: leave it out",
+        device="pynn computes on the CPU: leave it out",
+        seed="give rng=np.random.default_rng(seed)",
+        random_state="give rng=np.random.default_rng(seed)",
+        verbose="give progress=True or False",
+        clip_grad_norm="it is called max_grad_norm",
+        clipnorm="it is called max_grad_norm",
+        gradient_clip_val="it is called max_grad_norm",
+        preprocess="it is called transform",
+        shuffle="every epoch is shuffled: leave it out",
+    )
     def __init__(
         self,
         model: Module,
@@ -86,32 +151,50 @@ class Solver:
         augment: Callable | None = None,
         max_grad_norm: float | None = None,
         rng: np.random.Generator | None = None,
-        callbacks: Iterable[Callback] = (),
+        callbacks: Callback | Iterable[Callback] = (),
         progress: bool | None = None,
     ):
-        if not isinstance(rng, np.random.Generator | None):
-            raise TypeError(
-                f"Solver: rng must be a numpy Generator or None, got {rng!r}: np.random.default_rng(seed)"
-            )
-        for name, function in (("schedule", schedule), ("transform", transform), ("augment", augment)):
-            if function is not None and not callable(function):
-                raise TypeError(f"Solver: {name} must be a function or None, got {function!r}")
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ValueError(f"Solver: max_grad_norm must be above 0 or None, got {max_grad_norm}")
-        if not {id(p) for p in optimizer.parameters} <= {id(p) for p in model.parameters()}:
-            raise ValueError(
-                "Solver: the optimizer has parameters that the model lacks: build it from this model's"
-            )
-        self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.batch_size = require_count("batch_size", batch_size)
-        self.schedule, self.transform, self.augment = schedule, transform, augment
-        self.max_grad_norm = max_grad_norm
-        self.rng = np.random.default_rng() if rng is None else rng
-        self.callbacks, self.progress = tuple(callbacks), progress
+        self._prepare()
+        arguments = {
+            "model": model,
+            "loss": loss,
+            "optimizer": optimizer,
+            "batch_size": batch_size,
+            "schedule": schedule,
+            "transform": transform,
+            "augment": augment,
+            "max_grad_norm": max_grad_norm,
+            "rng": rng,
+            "callbacks": callbacks,
+            "progress": progress,
+        }
+        for name, value in arguments.items():
+            setattr(self, name, value)
         self.run = Run()
-        self._resumed = False
+        self.ended_by: str | None = None  # the last fit: "steps", "patience", "callback", "time_limit"
+        self._resumed: tuple[str, tuple[str, ...]] | None = None  # (file, accepted) until the next fit
         self._checkpoint: str | None = None  # the file with the last whole epoch
-        self._trainer, self._predictor = Trainer(model), Predictor(model)
+        self._require_pair()
+
+    def __setattr__(self, name: str, value) -> None:
+        vars(self)[name] = CHECKS[name](value) if name in CHECKS else value
+        if name == "model":
+            self._trainer, self._predictor = Trainer(value), Predictor(value)
+        if name in {"model", "optimizer"}:
+            self._paired = False
+
+    def _prepare(self) -> None:
+        self._training, self._predicting, self._fitting = threading.RLock(), threading.RLock(), False
+
+    def __getstate__(self) -> dict:
+        return {
+            n: v for n, v in vars(self).items() if n not in {"_trainer", "_predictor", "_training", "_predicting"}
+        }
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._trainer, self._predictor = Trainer(self.model), Predictor(self.model)
+        self._prepare()
 
     @property
     def history(self) -> dict[str, list]:
@@ -124,9 +207,12 @@ class Solver:
         """One update on a batch as the model takes it (no `augment`, `transform` or `schedule`); its loss before.
 
         Raises TrainingDiverged where the loss, or the gradient's norm under `max_grad_norm`, is not finite: then
-        parameters, running statistics and optimizer are as before the step.
+        parameters, running statistics and optimizer are as before the step. RuntimeError while another thread
+        trains.
         """
-        return self._train_step(x, y)[0]
+        with self._alone("train_step"):
+            self._require_pair()
+            return self._train_step(x, y)[0]
 
     def _train_step(self, x, y, lr_factor: float = 1.0) -> tuple[float, np.ndarray]:
         scores = self._trainer.forward(x)
@@ -145,6 +231,43 @@ class Solver:
         self.run.step += 1
         return loss, scores
 
+    @explains(
+        batch_size="it is the Solver's: Solver(…, batch_size=…)",
+        lr="it is the optimizer's: pynn.Adam(model.parameters(), lr=…)",
+        learning_rate="it is the optimizer's: pynn.Adam(model.parameters(), lr=…)",
+        verbose="it is the Solver's progress: Solver(…, progress=False)",
+        progress="it is the Solver's: Solver(…, progress=False)",
+        callbacks="they are the Solver's: Solver(…, callbacks=[…])",
+        callback="they are the Solver's: Solver(…, callbacks=[…])",
+        validation_split="give a part of the data: validation_data=(x_val, y_val)",
+        validation_batch_size="it does not change the result: leave it out",
+        val_data="it is called validation_data",
+        validation="it is called validation_data",
+        x_val="give both together: validation_data=(x_val, y_val)",
+        eval_set="give one pair: validation_data=(x_val, y_val)",
+        early_stopping="give validation_data=(x_val, y_val), patience=…",
+        early_stopping_rounds="it is called patience",
+        n_epochs="it is called epochs",
+        num_epochs="it is called epochs",
+        nb_epoch="it is called epochs",
+        max_epochs="it is called epochs",
+        max_steps="it is called steps",
+        max_iter="it is called epochs, or steps for updates",
+        steps_per_epoch="an epoch is one pass over the data: leave it out",
+        initial_epoch="a run is continued by solver.resume(path)",
+        shuffle="every epoch is shuffled: leave it out",
+        sample_weight="samples weigh alike: leave it out",
+        class_weight="classes weigh alike: leave it out",
+        max_time="it is called time_limit, in seconds",
+        timeout="it is called time_limit, in seconds",
+        resume="call solver.resume(path) before fit",
+        optimizer="it is the Solver's: Solver(model, loss, optimizer)",
+        loss="it is the Solver's: Solver(model, loss, optimizer)",
+        rng="it is the Solver's: Solver(…, rng=…)",
+        augment="it is the Solver's: Solver(…, augment=…)",
+        transform="it is the Solver's: Solver(…, transform=…)",
+        schedule="it is the Solver's: Solver(…, schedule=…)",
+    )
     def fit(
         self,
         x: np.ndarray,
@@ -157,6 +280,7 @@ class Solver:
         patience: int | None = None,
         restore_best_weights: bool = True,
         checkpoint: str | os.PathLike | None = None,
+        time_limit: float | None = None,
     ) -> dict[str, list]:
         """Trains for `epochs` passes over the data or `steps` updates, whichever ends first; returns `history`.
 
@@ -166,121 +290,218 @@ class Solver:
         patience : epochs without a better `monitor` after which training ends; None never ends it early.
         restore_best_weights : with `validation_data`, the model has the best epoch's weights and running
         statistics when `fit` returns, whether it was stopped early or reached the last epoch.
-        checkpoint : file that is replaced after every epoch; see `resume`.
+        checkpoint : file that is replaced after every epoch, and once more when the callbacks have seen it; see
+        `resume`.
+        time_limit : seconds after which training ends, at the next update; `checkpoint` then holds the epoch as
+        far as it went, and the resumed run still ends bit for bit as one without a limit. The model has the best
+        epoch's weights as above, else the last ones; an epoch that was broken off is not in `history`.
 
         `history` has one entry an epoch: `epoch` (from 1), `step` (updates so far), `loss` and `accuracy` (means
         over the training batches, each as it was before its update), `val_loss`, `val_accuracy`, `lr` (the first
         group's, at the last update) and `seconds`; None where a figure does not apply. After KeyboardInterrupt or
         TrainingDiverged `solver.history` has the whole epochs so far, and the weights are the last ones.
+        `solver.ended_by` says what ended the training: "steps" (or epochs), "patience", "callback", "time_limit".
 
         `fit` again starts a new history and schedule from the present weights and optimizer state.
 
-        Raises ValueError or TypeError, before any work, for data or arguments that do not fit, WriteError where
-        `checkpoint` cannot be written, TrainingDiverged on NaN or infinity.
+        Raises ValueError or TypeError, before any work, for data or arguments that do not fit, ModelFileError (a
+        ValueError) where a resumed run had others, WriteError where `checkpoint` cannot be written,
+        TrainingDiverged on NaN or infinity, RuntimeError while this solver is trained already.
         """
-        x, y = self._checked_pair("x", x, "y", y)
-        if validation_data is not None:
-            if not isinstance(validation_data, tuple | list):
-                raise TypeError(f"fit: validation_data must be (x, y), got {type(validation_data).__name__}")
-            if len(validation_data) != 2:
-                raise ValueError(f"fit: validation_data must be (x, y), got {len(validation_data)} items")
-            validation_data = self._checked_pair(
-                "validation x", validation_data[0], "validation y", validation_data[1]
+        with self._alone("fit"):
+            if self._fitting:
+                raise RuntimeError("fit: this solver is in a fit already: a callback cannot train it as well")
+            began = time.perf_counter()
+            x, y = self._checked_pair("x", x, "y", y)
+            if validation_data is not None:
+                x_val, y_val = validation_pair(validation_data)
+                validation_data = self._checked_pair("validation x", x_val, "validation y", y_val)
+            self._check_monitors(monitor, patience, validation_data)
+            self._require_pair()
+            time_limit = require_time(time_limit)
+            batches = batch_slices(len(x), self.batch_size)
+            if checkpoint is not None:
+                require_safetensors()
+                check_writable(checkpoint)
+            if checkpoint is not None or time_limit is not None:
+                for generator in generators(self).values():
+                    generator_state(generator)
+            conditions = of_solver(self) | of_fit(
+                x=x,
+                y=y,
+                validation_data=validation_data,
+                transform=(self.transform, self._inputs(x[:1].copy())),
+                epochs=epochs,
+                steps=steps,
+                monitor=monitor,
+                patience=patience,
+                restore_best_weights=restore_best_weights,
             )
-        batches = batch_slices(len(x), self.batch_size)
-        total_steps = _total_steps(epochs, steps, len(batches))
-        better = self._comparison(monitor, patience, validation_data)
-        if checkpoint is not None:
-            require_safetensors()
-            check_writable(checkpoint)
+            run, total = self._run_under(conditions, epochs, steps, len(batches))
 
-        if not self._resumed:
-            self.run, self._checkpoint = Run(), None
-        self._resumed = False
-        run = self.run
-        stop = False
-        n_epochs = -(-total_steps // len(batches))
-        with open_progress(self.progress, total_steps=total_steps, epochs=n_epochs, done=run.step) as progress:
-            while run.step < total_steps and not (stop or self._out_of_patience(patience)):
-                logs = self._epoch(x, y, batches, validation_data, total_steps, progress)
-                run.history = {name: [*values, logs[name]] for name, values in run.history.items()}
-                if validation_data is not None and (
-                    not run.best_epoch or better(logs[monitor], run.history[monitor][run.best_epoch - 1])
-                ):
-                    run.best_epoch = logs["epoch"]
-                    run.best_weights = self.model.state_dict() if restore_best_weights else {}
-                if checkpoint is not None:
-                    save_checkpoint(checkpoint, self)
-                    self._checkpoint = os.fspath(checkpoint)
-                progress.epoch(logs)
-                stop = any([callback(self, dict(logs)) for callback in self.callbacks])  # all of them, then any
-        if run.best_weights:
-            self.model.load_state_dict(run.best_weights)
-        return run.history
+            self.run, self._resumed, self.ended_by = run, None, None
+            with open_progress(
+                self.progress, total_steps=total, epochs=-(-total // len(batches)), done=run.step
+            ) as progress:
+                course = _Course(
+                    x=x,
+                    y=y,
+                    batches=batches,
+                    total_steps=total,
+                    schedule=self._schedule_for(len(batches)),
+                    validation_data=validation_data,
+                    monitor=monitor,
+                    patience=patience,
+                    keep_best=restore_best_weights,
+                    checkpoint=None if checkpoint is None else os.fspath(checkpoint),
+                    first_step=run.step,
+                    deadline=None if time_limit is None else began + time_limit,
+                    progress=progress,
+                )
+                self._fitting = True
+                try:
+                    self._go(course)
+                finally:
+                    self._fitting = False
+            if run.best_weights:
+                self.model.load_state_dict(run.best_weights)
+            return run.history
 
-    def resume(self, path: str | os.PathLike) -> None:
+    def resume(self, path: str | os.PathLike, *, accept: str | Collection[str] = ()) -> None:
         """Takes up the run whose checkpoint is in `path`: the next `fit`, with the same arguments, continues it.
 
         The solver is built as it was for the interrupted run. Model, optimizer, history, best weights and
         the state of every generator (the solver's and the layers') come from the file, so that the continued run
-        ends bit for bit as the uninterrupted one. State that callbacks keep is theirs to restore.
+        ends bit for bit as the uninterrupted one. So do the lr, weight decay and other numbers of the optimizer
+        and `max_grad_norm`, where callbacks changed them, and the state of callbacks that have `state_dict` and
+        `load_state_dict`; other state of callbacks is theirs to restore. The callbacks are called for the last
+        epoch first where the run ended between its checkpoint and them.
 
-        Raises ModelFileError (a ValueError) where the file is damaged or of another model or optimizer; the
-        solver is then unchanged.
+        A run under other conditions is refused, here or by `fit`, with the names of what differs. accept : those
+        names of which this solver's and this `fit`'s are to be taken from now on: `accept="epochs"` makes a
+        run longer. "model", "loss", "optimizer" (its kind and numbers beside lr and weight_decay; one that the
+        kept state does not fit begins anew), "lr", "weight_decay", "batch_size", "schedule", "augment",
+        "max_grad_norm", "callbacks" (those with a state, which then is not restored), "x", "y",
+        "validation_data" and "monitor" (with either of which the best epoch is sought anew), "transform",
+        "epochs", "steps", "patience", "restore_best_weights".
+
+        Raises ModelFileError (a ValueError) where the file is damaged, of another model or optimizer, or of a run
+        under other conditions; the solver is then unchanged. ValueError for a name in `accept` that there is not.
         """
-        restore_checkpoint(path, self)
-        self._resumed, self._checkpoint = True, os.fspath(path)
+        accepted = checked_accept(accept)
+        with self._alone("resume"):
+            self._require_pair()
+            restore_checkpoint(path, self, accepted)
+            self._resumed, self._checkpoint, self.ended_by = (os.fspath(path), accepted), os.fspath(path), None
 
-    def _epoch(self, x, y, batches, validation_data, total_steps, progress) -> dict:
-        began = time.perf_counter()
-        order = self.rng.permutation(len(x))
+    def _run_under(self, conditions: dict, epochs, steps, n_batches: int) -> tuple[Run, int]:
+        """(the run to go on with, all its steps); a resumed one is refused under other conditions than it had."""
+        if self._resumed is None:
+            self._checkpoint = None
+            return Run(conditions=conditions), total_steps(Run(), epochs, steps, n_batches)
+        path, accepted = self._resumed
+        run = continued(path, self.run, conditions, accepted)
+        total = total_steps(run, epochs, steps, n_batches)
+        longer = any(run.conditions[name] != self.run.conditions.get(name) for name in ("epochs", "steps"))
+        if run.step > total or (run.step == total and longer):
+            raise ValueError(
+                f"fit: the run in {path} is at step {run.step} after {run.epochs} epochs: epochs={epochs}, "
+                f"steps={steps} leave nothing to train, give more"
+            )
+        if run.broken_off is not None and run.position >= n_batches:
+            raise ValueError(f"fit: the run in {path} is at a step that its epochs do not have: it is damaged")
+        return run, total
+
+    def _go(self, course: _Course) -> None:
+        run = self.run
+        if not run.told:
+            self._tell(run.last(), course)
+        while not (ended_by := self._reason_to_end(course)):
+            logs = self._epoch(course)
+            if logs is not None:
+                run.record(logs)
+                if course.validation_data is not None and self._is_best(course):
+                    run.best_epoch = logs["epoch"]
+                    run.best_weights = self.model.state_dict() if course.keep_best else {}
+                run.told = not self.callbacks
+            self._keep(course)
+            if logs is not None:
+                course.progress.epoch(logs)
+                self._tell(logs, course)
+        self.ended_by = ended_by
+
+    def _tell(self, logs: dict, course: _Course) -> None:
+        """Calls the callbacks, all of them, and keeps what they changed."""
+        if self.callbacks:
+            signals = [callback(self, dict(logs)) for callback in self.callbacks]
+            self.run.told, self.run.stopped = True, any(signal is STOP for signal in signals)
+            self._keep(course)
+
+    def _keep(self, course: _Course) -> None:
+        if course.checkpoint is not None:
+            save_checkpoint(course.checkpoint, self)
+            self._checkpoint = course.checkpoint
+
+    def _reason_to_end(self, course: _Course) -> str | None:
+        run = self.run
+        if run.stopped:
+            return "callback"
+        if run.step >= course.total_steps:
+            return "steps"
+        if course.patience is not None and run.epochs - max(run.best_epoch, run.watched_from) >= course.patience:
+            return "patience"
+        return "time_limit" if course.time_is_over(run.step) else None
+
+    def _epoch(self, course: _Course) -> dict | None:
+        """The epoch's entry of the history; None where the time limit broke it off."""
+        began, run = time.perf_counter(), self.run
         classifies = self.loss.task == "classification"
-        loss_sum, n_correct, n = 0.0, 0, 0
-        for batch in batches[: total_steps - self.run.step]:
-            x_batch, y_batch = x[order[batch]], y[order[batch]]
+        start, run.broken_off = run.broken_off, None
+        if start is None:
+            generator = generator_state(self.rng) if course.deadline is not None else None
+            order, loss_sum, n_correct, seconds = self.rng.permutation(len(course.x)), 0.0, 0, 0.0
+        else:
+            generator, loss_sum, n_correct, seconds = start.values()
+            order = generator_at(self.rng, generator).permutation(len(course.x))
+        last = min(len(course.batches), run.position + course.total_steps - run.step)
+        for batch in course.batches[run.position : last]:
+            x_batch, y_batch = course.x[order[batch]], course.y[order[batch]]
             if self.augment is not None:
-                x_batch = self.augment(x_batch, self.rng)
-            if self.transform is not None:
-                x_batch = self.transform(x_batch)
-            lr_factor = 1.0 if self.schedule is None else self.schedule(self.run.step, total_steps)
-            loss, scores = self._train_step(x_batch, y_batch, lr_factor)
+                x_batch = returned("augment", self.augment(x_batch, self.rng), len(y_batch))
+            lr_factor = (
+                1.0
+                if course.schedule is None
+                else factor_of("Solver: schedule", course.schedule, run.step, course.total_steps)
+            )
+            loss, scores = self._train_step(self._inputs(x_batch), y_batch, lr_factor)
             loss_sum += loss * len(y_batch)
-            n_correct += np.count_nonzero(self.loss.correct(scores, y_batch)) if classifies else 0
-            n += len(y_batch)
-            progress.step()
+            n_correct += int(np.count_nonzero(self.loss.correct(scores, y_batch))) if classifies else 0
+            course.progress.step()
+            if run.position < last and course.time_is_over(run.step):
+                run.broken_off = {
+                    "generator": generator,
+                    "loss_sum": loss_sum,
+                    "n_correct": n_correct,
+                    "seconds": seconds + time.perf_counter() - began,
+                }
+                return None
         for path, parameter in self.model.named_parameters():  # no loss has seen the last update
             if not np.isfinite(parameter.data).all():
                 raise self._diverged("the update overflowed", path)
-        validation = {} if validation_data is None else self._evaluate(*validation_data)
+        validation = {} if course.validation_data is None else self._evaluate(*course.validation_data)
         if not math.isfinite(validation.get("loss", 0)):
             raise self._diverged(f"the validation loss is {validation['loss']}", "the validation scores")
+        n = batch.stop
         return {
-            "epoch": len(self.history["epoch"]) + 1,
-            "step": self.run.step,
+            "epoch": run.epochs + 1,
+            "step": run.step,
             "loss": loss_sum / n,
             "accuracy": n_correct / n if classifies else None,
             "val_loss": validation.get("loss"),
             "val_accuracy": validation.get("accuracy"),
             "lr": self.optimizer.groups[0]["lr"] * lr_factor,
-            "seconds": time.perf_counter() - began,
+            "seconds": seconds + time.perf_counter() - began,
         }
-
-    def _comparison(self, monitor, patience, validation_data) -> Callable[[float, float], bool]:
-        if monitor not in {"val_loss", "val_accuracy"}:
-            raise ValueError(f"fit: monitor must be 'val_loss' or 'val_accuracy', got {monitor!r}")
-        if monitor == "val_accuracy" and self.loss.task != "classification":
-            raise ValueError("fit: monitor='val_accuracy' needs a classification loss: use 'val_loss'")
-        if patience is not None:
-            require_count("patience", patience)
-            if validation_data is None:
-                raise ValueError(f"fit: patience={patience} needs validation_data=(x, y) to watch")
-        return float.__lt__ if monitor == "val_loss" else float.__gt__
-
-    def _out_of_patience(self, patience: int | None) -> bool:
-        return patience is not None and len(self.history["epoch"]) - self.run.best_epoch >= patience
-
-    def _diverged(self, problem: str, place: str) -> TrainingDiverged:
-        return TrainingDiverged(self.run.step, problem, place, self.optimizer.groups[0]["lr"], self._checkpoint)
 
     # -- evaluation -----------------------------------------------------------------------------------------
 
@@ -294,44 +515,119 @@ class Solver:
     def scores(self, x: np.ndarray) -> np.ndarray:
         """(N, …): the model's outputs in evaluation mode, after `transform`."""
         x = checked_inputs("x", x)
-        self._predictor.refresh()
-        return np.concatenate([self._forward(x[batch]) for batch in batch_slices(len(x), EVALUATION_BATCH)])
+        with self._predicting:
+            self._predictor.refresh()
+            batches = batch_slices(len(x), EVALUATION_BATCH)
+            return np.concatenate(
+                [self._first_forward("x", x[batches[0]]), *(self._forward(x[b]) for b in batches[1:])]
+            )
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """(N,): the predicted labels; for regression the scores."""
         scores = self.scores(x)
         return self.loss.predict(scores) if self.loss.task == "classification" else scores
 
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        """(N, K): the probability of each class, rows adding up to 1.
+
+        Softmax of the scores after `CrossEntropyLoss`; after `LogisticLoss` 1 − σ(s) and σ(s), in the order of its
+        `labels`. TypeError for a loss whose scores are no log-probabilities: hinge losses and regression.
+        """
+        if not hasattr(self.loss, "probabilities"):
+            raise TypeError(
+                f"predict_proba: the scores of {type(self.loss).__name__} are no log-probabilities: use scores or "
+                "predict, or train with CrossEntropyLoss or LogisticLoss"
+            )
+        return self.loss.probabilities(self.scores(x))
+
+    def _inputs(self, x: np.ndarray) -> np.ndarray:
+        """`x`, a batch that may be changed, as the model takes it."""
+        return x if self.transform is None else returned("transform", self.transform(x), len(x))
+
     def _forward(self, x: np.ndarray) -> np.ndarray:
-        return self._predictor(x if self.transform is None else self.transform(x))
+        return self._predictor(x if self.transform is None else self._inputs(x.copy()))
+
+    def _first_forward(self, name: str, x: np.ndarray) -> np.ndarray:
+        """`_forward`, and of what fails for a wrong shape or dtype whose fault it is."""
+        try:
+            return self._forward(x)
+        except (TypeError, ValueError) as error:
+            try:
+                self._forward(x[np.newaxis])
+            except (TypeError, ValueError):
+                if self.transform is not None and isinstance(error, LayerTypeError):
+                    problem = f"{error.problem} (as transform returned it)"
+                    raise type(error)(error.layer, problem, error.path) from None
+                raise error from None
+            raise ValueError(
+                f"{name} of shape {x.shape} is a single sample: give a batch of one, {name}[None]"
+            ) from None
 
     def _evaluate(self, x, y) -> dict[str, float]:
         loss_sum, n_correct = 0.0, 0
         classifies = self.loss.task == "classification"
-        self._predictor.refresh()
-        for batch in batch_slices(len(x), EVALUATION_BATCH):
-            scores = self._forward(x[batch])
-            loss_sum += self.loss(scores, y[batch])[0] * len(scores)
-            n_correct += np.count_nonzero(self.loss.correct(scores, y[batch])) if classifies else 0
+        with self._predicting:
+            self._predictor.refresh()
+            for batch in batch_slices(len(x), EVALUATION_BATCH):
+                scores = self._forward(x[batch])
+                loss_sum += self.loss(scores, y[batch])[0] * len(scores)
+                n_correct += np.count_nonzero(self.loss.correct(scores, y[batch])) if classifies else 0
         return {"loss": loss_sum / len(x)} | ({"accuracy": n_correct / len(x)} if classifies else {})
+
+    # -- checks ---------------------------------------------------------------------------------------------
 
     def _checked_pair(self, x_name: str, x, y_name: str, y) -> tuple[np.ndarray, np.ndarray]:
         """x and y as arrays, all of both known to fit the model and the loss."""
-        x, y = checked_inputs(x_name, x), np.asarray(y)
+        x, y = checked_inputs(x_name, x), as_array(y_name, y)
         if y.shape[:1] != x.shape[:1]:
             raise ValueError(
                 f"{x_name} has {len(x)} samples, {y_name} has shape {y.shape}: they need one entry each a sample"
             )
         # The loss judges the labels: all of them, against scores of the shape that the model gives one sample.
-        scores = self.model(x[:1] if self.transform is None else self.transform(x[:1]))
+        with self._predicting:
+            self._predictor.refresh()
+            scores = self._first_forward(x_name, x[:1])
         for batch in batch_slices(len(y), max(1, 2**20 // scores.size)):
             self.loss(np.zeros((len(y[batch]), *scores.shape[1:]), scores.dtype), y[batch])
         return x, y
 
+    def _check_monitors(self, monitor, patience, validation_data) -> None:
+        if not isinstance(monitor, str) or monitor not in {"val_loss", "val_accuracy"}:
+            raise ValueError(f"fit: monitor must be 'val_loss' or 'val_accuracy', got {shown(monitor)}")
+        if monitor == "val_accuracy" and self.loss.task != "classification":
+            raise ValueError("fit: monitor='val_accuracy' needs a classification loss: use 'val_loss'")
+        if patience is not None:
+            require_count("patience", patience)
+            if validation_data is None:
+                raise ValueError(f"fit: patience={patience} needs validation_data=(x, y) to watch")
+        for callback in self.callbacks:
+            watched = str(getattr(callback, "monitor", ""))
+            if watched.startswith("val_") and validation_data is None:
+                raise ValueError(f"fit: {callback!r} watches {watched}: give validation_data=(x, y)")
+            if watched.endswith("accuracy") and self.loss.task != "classification":
+                raise ValueError(f"fit: {callback!r} watches {watched}, which a regression has not: watch a loss")
 
-def _total_steps(epochs: int | None, steps: int | None, n_batches: int) -> int:
-    limits = [require_count("steps", steps)] if steps is not None else []
-    limits += [require_count("epochs", epochs) * n_batches] if epochs is not None else []
-    if not limits:
-        raise ValueError("fit: give epochs, steps or both")
-    return min(limits)
+    def _is_best(self, course: _Course) -> bool:
+        values, best = self.run.history[course.monitor], self.run.best_epoch
+        return not best or course.is_better(values[-1], values[best - 1])
+
+    def _schedule_for(self, n_batches: int) -> Callable[[int, int], float] | None:
+        return self.schedule.in_steps(n_batches) if isinstance(self.schedule, Schedule) else self.schedule
+
+    def _require_pair(self) -> None:
+        """The optimizer changes parameters of this model; looked at again when either was assigned."""
+        if not self._paired:
+            check_pairing(self.model, self.optimizer)
+            self._paired = True
+
+    @contextmanager
+    def _alone(self, doing: str) -> Iterator[None]:
+        if not self._training.acquire(blocking=False):
+            raise RuntimeError(f"{doing}: another thread trains this solver: give each thread a solver of its own")
+        try:
+            yield
+        finally:
+            self._training.release()
+
+    def _diverged(self, problem: str, place: str) -> TrainingDiverged:
+        return TrainingDiverged(self.run.step, problem, place, self.optimizer.groups[0]["lr"], self._checkpoint)

@@ -25,10 +25,11 @@ EXTRAS = {"PIL", "matplotlib", "safetensors", "tqdm"}  # imported inside the fun
 TIERS = [
     {"cnn_ext"},
     {"pynn.text"},
-    {"pynn._version", "pynn.files", "pynn.initializers", "pynn.losses", "pynn.progress", "pynn.schedules"},
+    {"pynn._version", "pynn.files", "pynn.generators", "pynn.habits", "pynn.progress", "pynn.values"},
+    {"pynn.batches", "pynn.callbacks", "pynn.initializers", "pynn.losses", "pynn.run", "pynn.schedules"},
     {"pynn.environment", "pynn.metrics", "pynn.module"},
-    {"pynn.batches", "pynn.data", "pynn.engine", "pynn.gradcheck", "pynn.io", "pynn.layers", "pynn.optim"},
-    {"pynn.checkpoint", "pynn.models"},
+    {"pynn.conditions", "pynn.data", "pynn.engine", "pynn.gradcheck", "pynn.io", "pynn.layers", "pynn.optim"},
+    {"pynn.arguments", "pynn.checkpoint", "pynn.models"},
     {"pynn.solver"},
     {"pynn"},  # the public names
     {"pynn.experiments", "pynn.report"},
@@ -46,7 +47,15 @@ KERNEL_USERS = {
     "pynn.losses",
     "pynn.optim",
 }
-TRAINING_LOOP = {"pynn.batches", "pynn.checkpoint", "pynn.solver"}
+TRAINING_LOOP = {
+    "pynn.arguments",
+    "pynn.batches",
+    "pynn.callbacks",
+    "pynn.checkpoint",
+    "pynn.conditions",
+    "pynn.run",
+    "pynn.solver",
+}
 TRAINING_LOOP_NEVER_SEES = {"pynn.data", "pynn.layers", "pynn.models"}
 
 

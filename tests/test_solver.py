@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import cnn_ext
+from pynn.callbacks import STOP
 from pynn.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from pynn.losses import CrossEntropyLoss, LogisticLoss, MSELoss
 from pynn.module import LayerError
@@ -297,7 +298,7 @@ def test_callbacks_see_each_epoch_and_can_stop():
     def record(solver, logs):
         seen.append((logs["epoch"], len(solver.history["epoch"])))
 
-    solver = solver_for(mlp(), callbacks=[lambda solver, logs: logs["epoch"] == 2, record])
+    solver = solver_for(mlp(), callbacks=[lambda solver, logs: STOP if logs["epoch"] == 2 else None, record])
     history = solver.fit(*blobs(60), epochs=5)
     assert seen == [(1, 1), (2, 2)]
     assert history["epoch"] == [1, 2]
