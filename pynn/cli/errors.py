@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+from pynn.text import shown
+
 __all__ = ["UsageError", "is_refusal", "sentence"]
+
+_LONGEST = 280  # characters of a sentence: with "pynn: error: " before it, a line below 300
+
+# What the library calls by the names of Python arguments, and the command line by those of options.
+_OPTIONS = re.compile(r"(?<![\w.-])(image_size|batch_size|time_limit|grayscale)\b=?")
 
 
 class UsageError(ValueError):
@@ -11,24 +20,25 @@ class UsageError(ValueError):
 
 def is_refusal(error: Exception) -> bool:
     """Whether `error` means wrong input or surroundings; every other one is a bug and keeps its traceback."""
+    if isinstance(error, ImportError):
+        return error.name is None  # a missing extra, in our own words; Python names what a broken install lacks
+    if isinstance(error, (UsageError, OSError, MemoryError)):
+        return True
     from pynn.data import DataError
     from pynn.io import ModelFileError
     from pynn.module import LayerError
     from pynn.report import ResultsError
     from pynn.solver import TrainingDiverged
 
-    if isinstance(error, ImportError):
-        return error.name is None  # a missing extra, in our own words; Python names what a broken install lacks
-    refusals = (UsageError, DataError, LayerError, ModelFileError, ResultsError, TrainingDiverged)
-    return isinstance(error, (*refusals, OSError, MemoryError))
+    return isinstance(error, (DataError, LayerError, ModelFileError, ResultsError, TrainingDiverged))
 
 
 def sentence(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """What went wrong, in one printable line of bounded length, in the words of the command line."""
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        text = f"{shown(error.filename)}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, MemoryError):
-        text = f"not enough memory: {error or 'use less data or a smaller model'}"
+        text = f"not enough memory: {error if error.args else 'use less data or a smaller model'}"
     else:
         text = str(error)
-    return " ".join(text.split())
+    return shown(_OPTIONS.sub(lambda name: f"--{name[1].replace('_', '-')} ", text).replace("  ", " "), _LONGEST)
