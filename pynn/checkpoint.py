@@ -20,6 +20,7 @@ from pynn.conditions import OF_FIT, OF_SOLVER, described, difference, of_solver,
 from pynn.generators import checked_state, generator_state, set_generator_state
 from pynn.io import ModelFileError, read_tensors, write_tensors
 from pynn.run import MOST, Run, checked_run
+from pynn.text import shown as as_text
 from pynn.values import as_float, is_number, shown
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ def restore_checkpoint(path: str | os.PathLike, solver: Solver, accept: Collecti
     try:
         _restore(tensors, header, solver, accept)
     except ConditionsDiffer as error:
-        raise ModelFileError(f"{path} {error}") from None
+        raise ModelFileError(f"{as_text(path)} {error}") from None
     except (ValueError, TypeError) as error:
-        raise ModelFileError(f"{path} does not fit this solver: {error}") from error
+        raise ModelFileError(f"{as_text(path)} does not fit this solver: {error}") from error
 
 
 class ConditionsDiffer(ValueError):
@@ -164,7 +165,7 @@ def continued(path: str, run: Run, conditions: dict, accept: Collection[str]) ->
     try:
         refuse_differences(run.conditions, conditions, accept)
     except ConditionsDiffer as error:
-        raise ModelFileError(f"{path} {error}") from None
+        raise ModelFileError(f"{as_text(path)} {error}") from None
     changed = {name for name, value in conditions.items() if _difference(name, run.conditions, value)}
     run = replace(run, conditions=run.conditions | conditions, stopped=run.stopped and not changed)
     if changed & {"x", "batch_size"} and run.broken_off is not None:  # the cut epoch's batches are gone

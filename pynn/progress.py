@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
-__all__ = ["Progress", "open_progress"]
+__all__ = ["Progress", "open_progress", "say"]
 
 
 class Progress:
@@ -98,3 +99,9 @@ class _Bar(_Silent):
     def epoch(self, logs: dict) -> None:
         self.bar.set_description(f"epoch {logs['epoch']}/{self.epochs}", refresh=False)
         self.bar.set_postfix_str(format_epoch(logs))
+
+
+def say(line: str) -> None:
+    """Shows `line` on stderr at once; a stderr that is closed or full is passed over."""
+    with suppress(Exception):
+        print(line, file=sys.stderr, flush=True)

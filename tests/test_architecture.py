@@ -25,7 +25,15 @@ EXTRAS = {"PIL", "matplotlib", "safetensors", "tqdm"}  # imported inside the fun
 TIERS = [
     {"cnn_ext"},
     {"pynn.text"},
-    {"pynn._version", "pynn.files", "pynn.generators", "pynn.habits", "pynn.progress", "pynn.values"},
+    {
+        "pynn._version",
+        "pynn.container",
+        "pynn.files",
+        "pynn.generators",
+        "pynn.habits",
+        "pynn.progress",
+        "pynn.values",
+    },
     {"pynn.batches", "pynn.callbacks", "pynn.initializers", "pynn.losses", "pynn.run", "pynn.schedules"},
     {"pynn.environment", "pynn.metrics", "pynn.module"},
     {"pynn.conditions", "pynn.data", "pynn.engine", "pynn.gradcheck", "pynn.io", "pynn.layers", "pynn.optim"},
