@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pynn.text import shown
+
 __all__ = ["DataError", "DataNotFound", "Dataset", "reading"]
 
 
@@ -15,7 +17,13 @@ Part = tuple[np.ndarray, np.ndarray]
 
 
 class DataError(ValueError):
-    """Data are missing, or a file does not hold what it should; the message names it."""
+    """Data are missing, or a file does not hold what it should; the message names it.
+
+    It is one printable line below 300 characters, whatever the files and labels that it names are called.
+    """
+
+    def __init__(self, message: str = ""):
+        super().__init__(shown(message, 299))
 
 
 class DataNotFound(DataError):
@@ -92,16 +100,18 @@ class Dataset:
 def reading(path, kind: str, remedy: str = "") -> Iterator[None]:
     """Turns whatever goes wrong while the file at `path` is decoded into one DataError sentence that names it.
 
-    Every Exception is meant: given hostile bytes, the decoders used (gzip, zipfile, pickle, NumPy, Pillow) raise
-    many kinds, and all of them mean that the file is not a readable `kind`. `remedy` ends the sentence where
-    the content was at fault, and not the system.
+    Every Exception is meant: given hostile bytes, the decoders used (zlib, zipfile, NumPy, Pillow) raise many
+    kinds, and all of them mean that the file is not a readable `kind`; but for MemoryError, which says so.
+    `remedy` ends the sentence where the content was at fault, and not the system.
     """
     try:
         yield
     except DataError:
         raise
+    except MemoryError as error:
+        raise DataError(f"{shown(path)}: there is not enough memory to read this {kind}") from error
     except Exception as error:
         system = error.strerror if isinstance(error, OSError) else None
-        reason = " ".join((system or str(error)).split()) or type(error).__name__
+        reason = shown(system or error, 110) or type(error).__name__
         ending = f": {remedy}" if remedy and not system else ""
-        raise DataError(f"{path}: not a readable {kind}: {reason[:300]}{ending}") from error
+        raise DataError(f"{shown(path)}: not a readable {kind}: {reason}{ending}") from error

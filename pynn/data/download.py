@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pynn.data.dataset import DataNotFound
+from pynn.text import shown
 
 if TYPE_CHECKING:
     from pynn.data.locate import RemoteFile
@@ -82,7 +83,10 @@ def download(file: RemoteFile, path: Path, patience: Patience = PATIENCE) -> Non
         mirrors = interrupted
     if part.is_file() and part.stat().st_size == 0:
         part.unlink()
-    reasons = "; ".join(f"{urlsplit(url).hostname}: {problem}" for url, problem in problems.items())
+    hosts: dict[str, list[str]] = {}
+    for url, problem in problems.items():
+        hosts.setdefault(shown(problem, 80), []).append(str(urlsplit(url).hostname))
+    reasons = "; ".join(f"{', '.join(names)}: {problem}" for problem, names in hosts.items())
     raise DataNotFound(f"{file.name} could not be downloaded ({reasons})")
 
 

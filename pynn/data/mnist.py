@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from pynn.data.dataset import DataError, Dataset
-from pynn.data.idx import read_idx
+from pynn.data.idx import idx_shape, read_idx
 from pynn.data.locate import RemoteFile, find
 from pynn.data.splits import tail
+from pynn.text import shown
 
 __all__ = ["load_fashion_mnist", "load_mnist"]
 
@@ -98,7 +99,7 @@ def load_fashion_mnist(data_dir=None, *, val_fraction: float = 0.1, download: bo
 def _load(name, folder, remote, classes, citation, data_dir, val_fraction, download) -> Dataset:
     paths = find(
         name,
-        f"the files {', '.join(_FILES)} (plain or .gz, in {folder}/ or the folder itself)",
+        f"the files {_FILES[0]} to {_FILES[-1]}, plain or .gz,",
         functools.partial(_look, folder),
         data_dir,
         remote=remote,
@@ -125,11 +126,12 @@ def _look(folder: str, place: Path) -> list[Path] | None:
 
 
 def _read_pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
+    (n, height, width), (n_labels,) = idx_shape(images, 3), idx_shape(labels, 1)  # before anything is decompressed
+    if n != n_labels:
+        raise DataError(f"{shown(images)} has {n} images, but {shown(labels)} {n_labels} labels")
+    if (height, width) != (28, 28) or not n:
+        raise DataError(f"{shown(images)}: expected images of 28×28, got {n} of {height}×{width}")
     x, y = read_idx(images, 3), read_idx(labels, 1)
-    if len(x) != len(y):
-        raise DataError(f"{images} has {len(x)} images, but {labels} {len(y)} labels")
-    if x.shape[1:] != (28, 28) or not len(x):
-        raise DataError(f"{images}: expected images of 28×28, got {len(x)} of {x.shape[1]}×{x.shape[2]}")
     if y.max() > 9:
-        raise DataError(f"{labels}: expected labels from 0 to 9, got {y.max()}")
+        raise DataError(f"{shown(labels)}: expected labels from 0 to 9, got {y.max()}")
     return x[:, np.newaxis], y.astype(np.int64)

@@ -155,7 +155,7 @@ def test_no_network_costs_a_few_seconds_at_most(monkeypatch):
     seconds = time.monotonic() - start
     ended.set()
     assert data.origin == "embedded"
-    assert data.note.count("no answer within 0.1 s") == 3
+    assert "googleapis.com, sagemaker-sample-files.s3.amazonaws.com: no answer within 0.1 s" in data.note
     assert seconds < 2
 
 
