@@ -4,10 +4,10 @@
 
 Kinds: a `checkpoint`, a `model`, `results` (results.json), a `report`, and `predictions` (`pynn predict --out`).
 The calls of one undisturbed write are counted; then each of them is made to fail, with each error that fits it,
-or to write half. After that the file must be the old one whole (or none, where there was none) and the failure told
-in one sentence, or the new one whole and nothing said; and no other file may be left in the folder. Even seeds
-replace a file, odd ones make it. The failures are made by a library that is compiled from `faults.c` (gcc) and
-preloaded: Linux.
+or to write half. After that the file must be the old one whole (or none, where there was none) and the failure
+told in one sentence, or the new one whole and nothing said; and no other file may be left in the folder. Even
+seeds replace a file, odd ones make it. The failures are made by a library that is compiled from `faults.c`
+(gcc) and preloaded: Linux.
 """
 
 from __future__ import annotations
