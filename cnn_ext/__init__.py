@@ -35,6 +35,7 @@ from cnn_ext.ops.pool import (
     max_pool2d_forward,
 )
 from cnn_ext.ops.updates import (
+    Updates,
     adam_update,
     rmsprop_update,
     sgd_update,
@@ -42,6 +43,7 @@ from cnn_ext.ops.updates import (
 from cnn_ext.threads import available_cpus, get_num_threads, set_num_threads
 
 __all__ = [
+    "Updates",
     "adam_update",
     "available_cpus",
     "avg_pool2d_backward",

@@ -110,25 +110,15 @@ def activation_backward(
 def softmax_cross_entropy(
     scores: Array, labels: Array, smoothing: float, dscores: Array, scratch: Array, n_threads: int
 ) -> tuple[float, int]: ...
-def sgd_update(param: Array, grad: Array, lr: float, decay: float, n_threads: int) -> None: ...
+def sgd_update(table: UpdateTable, lr: float, decay: float, n_threads: int) -> None: ...
 def momentum_update(
-    param: Array,
-    grad: Array,
-    velocity: Array,
-    lr: float,
-    momentum: float,
-    nesterov: bool,
-    decay: float,
-    n_threads: int,
+    table: UpdateTable, lr: float, momentum: float, nesterov: bool, decay: float, n_threads: int
 ) -> None: ...
 def rmsprop_update(
-    param: Array, grad: Array, square_avg: Array, lr: float, alpha: float, eps: float, decay: float, n_threads: int
+    table: UpdateTable, lr: float, alpha: float, eps: float, decay: float, n_threads: int
 ) -> None: ...
 def adam_update(
-    param: Array,
-    grad: Array,
-    m: Array,
-    v: Array,
+    table: UpdateTable,
     decay: float,
     shrink: float,
     beta1: float,
@@ -138,6 +128,13 @@ def adam_update(
     eps: float,
     n_threads: int,
 ) -> None: ...
+
+class UpdateTable:
+    size: int
+    n_states: int
+    double_precision: bool
+    rows: list[tuple[Array, ...]]
+    def __init__(self, rows: list[tuple[Array, ...]], double_precision: bool) -> None: ...
 
 # The blocked layout (kernels/blocked.pxi). Steps are called with a number of threads.
 class Blocks:

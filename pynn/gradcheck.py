@@ -55,6 +55,8 @@ def gradcheck(
     array's gradient; `max_entries`: check a random sample of each array, None: all of it; `rng`: draws g and the
     samples. An entry that fails only because a corner, as ReLU's, lies within ±ε passes with a step of ε/100.
 
+    Parameters that are not trained are passed over.
+
     Returns the largest relative error. Raises GradientError that names layer, parameter and index: where the
     whole fails, each module in it is checked by itself on the input that it had, innermost first.
     """
@@ -132,7 +134,7 @@ def _check_one(module, label, x, loss, settings) -> float:
     forward = _frozen(module)
     out = forward(x)
     dout = settings.rng.standard_normal(out.shape) if loss is None else loss(out)[1]
-    parameters = dict(module.named_parameters())
+    parameters = {path: parameter for path, parameter in module.named_parameters() if parameter.requires_grad}
     for parameter in parameters.values():
         parameter.grad[...] = 1  # so that a backward that overwrites instead of adding is found
     dx = module.backward(dout)

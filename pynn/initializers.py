@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import numpy as np
 
-__all__ = ["INITIALIZERS", "initialize", "unsampled"]
+__all__ = ["INITIALIZERS", "aligned_copy", "aligned_zeros", "initialize", "unsampled"]
+
+_CACHE_LINE = 64  # bytes, and those of the widest vector
 
 
 def kaiming_normal(rng, shape, fan_in, fan_out):
@@ -70,10 +73,27 @@ def initialize(
     """
     if name not in INITIALIZERS:
         raise ValueError(f"initialize: expected one of {', '.join(INITIALIZERS)}, got {name!r}")
-    if not _sampling.get():
-        return np.zeros(shape, dtype)
-    rng = np.random.default_rng() if rng is None else rng
-    return np.asarray(INITIALIZERS[name](rng, shape, fan_in, fan_out), dtype=dtype)
+    values = aligned_zeros(shape, dtype)
+    if _sampling.get():
+        rng = np.random.default_rng() if rng is None else rng
+        values[...] = INITIALIZERS[name](rng, shape, fan_in, fan_out)
+    return values
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Zeros from the start of a cache line on: elsewhere, updates by the widest vectors take twice as long."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.zeros(size + _CACHE_LINE, np.uint8)
+    start = -raw.__array_interface__["data"][0] % _CACHE_LINE
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def aligned_copy(array: np.ndarray) -> np.ndarray:
+    """`array` in C order, as `aligned_zeros` places it."""
+    copied = aligned_zeros(array.shape, array.dtype)
+    copied[...] = array
+    return copied
 
 
 @contextmanager

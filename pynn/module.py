@@ -6,10 +6,12 @@ import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from pynn.initializers import unsampled
+from pynn.initializers import aligned_copy, aligned_zeros, unsampled
+from pynn.values import shown
 
 __all__ = ["LayerError", "LayerTypeError", "Module", "Parameter", "first_nonfinite", "from_config"]
 
@@ -39,26 +41,95 @@ class LayerTypeError(LayerError, TypeError):
 class Parameter:
     """A trainable array and its gradient.
 
-    `data` and `grad` have equal shape and dtype. `backward` *adds* to `grad`; `zero_grad` clears it.
+    data, grad : of equal shape and dtype, float32 or float64. They are the same two arrays as long as the
+    Parameter lives: assigning copies the values into them, so that no reference to either goes stale.
+    requires_grad : whether the array is trained. Where it is False, layers leave its gradient as it is, and
+    optimizers and `clip_grad_norm` pass it over.
+
+    `backward` *adds* to `grad`; `zero_grad` clears it. Raises TypeError for anything but a float32 or float64
+    array; assigning raises ValueError where the shape differs, and TypeError where the dtype does.
     """
 
-    def __init__(self, data: np.ndarray):
-        self.data = data
-        self.grad = np.zeros(data.shape, data.dtype)
+    def __init__(self, data: np.ndarray, requires_grad: bool = True):
+        if not isinstance(data, np.ndarray) or data.dtype not in REAL:
+            got = data.dtype if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
+            raise TypeError(f"Parameter: expected a float32 or float64 NumPy array, got {got}: convert it first")
+        self._data = data
+        self._grad = aligned_zeros(data.shape, data.dtype)
+        self.requires_grad = requires_grad
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state | {name: aligned_copy(state[name]) for name in ("_data", "_grad")})
+
+    @property
+    def data(self) -> np.ndarray:
+        return self._data
+
+    @data.setter
+    def data(self, values: np.ndarray) -> None:
+        _copy_into(self._data, values, "Parameter.data")
+
+    @property
+    def grad(self) -> np.ndarray:
+        return self._grad
+
+    @grad.setter
+    def grad(self, values: np.ndarray) -> None:
+        if values is None:
+            raise TypeError("Parameter.grad is always an array: clear it with zero_grad()")
+        _copy_into(self._grad, values, "Parameter.grad")
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise TypeError(f"Parameter.requires_grad must be True or False, got {shown(value)}")
+        self._requires_grad = value
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._data.dtype
 
     @property
     def size(self) -> int:
-        return self.data.size
+        return self._data.size
+
+    def accumulate(self, gradient: np.ndarray) -> None:
+        """Adds `gradient` to `grad`, if this Parameter is trained."""
+        if self._requires_grad:
+            self._grad += gradient
 
     def zero_grad(self) -> None:
-        self.grad[...] = 0
+        self._grad[...] = 0
 
     def __repr__(self) -> str:
-        return f"Parameter(shape={self.shape}, dtype={self.data.dtype})"
+        frozen = "" if self._requires_grad else ", requires_grad=False"
+        return f"Parameter(shape={self.shape}, dtype={self.dtype}{frozen})"
+
+
+def _copy_into(array: np.ndarray, values, name: str) -> None:
+    """Copies `values` into `array`; refused unless they are an array of its shape and dtype."""
+    if values is array:  # as after `parameter.grad += …`
+        return
+    if not isinstance(values, np.ndarray) or values.dtype != array.dtype:
+        got = values.dtype if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
+        raise TypeError(
+            f"{name}: expected an array of dtype {array.dtype}, got {got}: convert it, np.{array.dtype}(…)"
+        )
+    if values.shape != array.shape:
+        raise ValueError(
+            f"{name}: expected shape {array.shape}, got {values.shape}: another shape needs another layer"
+        )
+    if not array.flags.writeable:
+        raise ValueError(f"{name} is read-only memory: build the model over a writable copy")
+    array[...] = values
 
 
 class Module:
@@ -72,7 +143,10 @@ class Module:
     - `output_shape(input_shape)`: the output's shape without the batch axis, or LayerError,
     - `config()`: the constructor's arguments as JSON values, from which `from_config` rebuilds the layer.
 
-    Attributes that are Parameters, Modules, or arrays named in `buffer_names` make up the state. A layer with
+    Attributes that are Parameters, Modules, or arrays named in `buffer_names` make up the state, also where they
+    are in lists, tuples or dicts; assigning to a buffer copies the values into it. `backward` adds gradients by
+    `Parameter.accumulate`, which passes over what is not trained; a `forward` that differs in training asks for
+    `training and self.trainable`. A layer with
     parameters has their `dtype`; a container overrides `children` and `outline`. Subclasses are known to
     `from_config` by their class name, so a name can be used once.
     """
@@ -83,6 +157,15 @@ class Module:
     registry: dict[str, type[Module]] = {}  # noqa: RUF012 - one registry, shared on purpose
     _cache: tuple | None = None  # what backward needs, from forward(training=True) until backward
     _defined: dict[str, object] = {}  # noqa: RUF012 - the class's own methods, as `class` defined them
+    _trainable: bool
+
+    def __new__(cls, *args, **kwargs):
+        module = super().__new__(cls)
+        module._trainable = True
+        return module
+
+    def __init__(self) -> None:
+        pass
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -134,26 +217,62 @@ class Module:
     def __getstate__(self) -> dict:
         return vars(self) | {"_cache": None}  # a copy starts without what forward kept
 
+    def __setattr__(self, name: str, value) -> None:
+        own = vars(self).get(name)
+        if isinstance(own, Parameter) and not isinstance(value, Parameter | None):
+            raise self._refuse(
+                f"{name!r} is a Parameter, got {shown(value)}: assign the values to its data, {name}.data = …",
+                LayerTypeError,
+            )
+        if isinstance(own, np.ndarray) and name in self.buffer_names:
+            _copy_into(own, value, f"[{type(self).__name__}] {name}")  # whoever holds the array sees it too
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether this module is trained; setting it sets it here and for all modules below.
+
+        Where it is False, no parameter is trained (`requires_grad` is False), batch norm uses its running
+        statistics and keeps them, and dropout is off: `forward(training=True)` computes what evaluation does, and
+        `backward` still gives ∂L/∂x. So a body stays as it is while a head trains. Files do not keep it.
+        """
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise self._refuse(f"'trainable' must be True or False, got {shown(value)}", LayerTypeError)
+        for _, module in self.named_modules():
+            module._trainable = value
+        for parameter in self.parameters():
+            parameter.requires_grad = value
+
     # -- parameters and state -------------------------------------------------------------------------------
 
     def children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) of each direct child."""
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
+        """(name, module) of each direct child; those in a list, tuple or dict are named as "blocks.0"."""
+        return _held(vars(self), Module)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """(path, module) of this module and all below it, parents first."""
-        yield prefix, self
-        for name, child in self.children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+        """(path, module) of this module and all below it, parents first.
+
+        Raises LayerError where they are nested more than 64 deep, as they are where a module holds itself.
+        """
+        ahead = [(prefix, self, 0)]
+        while ahead:
+            path, module, depth = ahead.pop()
+            if depth > MAX_DEPTH:
+                raise self._refuse(f"modules are nested more than {MAX_DEPTH} deep: put them side by side")
+            yield path, module
+            below = [(f"{path}.{name}" if path else name, child, depth + 1) for name, child in module.children()]
+            ahead += reversed(below)
 
     def _named_uses(self) -> Iterator[tuple[str, Parameter]]:
         """(path, Parameter) of every place where a Parameter is used."""
         for path, module in self.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Parameter):
-                    yield f"{path}.{name}" if path else name, value
+            for name, value in _held(vars(module), Parameter):
+                yield f"{path}.{name}" if path else name, value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(path, Parameter), each Parameter once even where layers share it."""
@@ -211,12 +330,13 @@ class Module:
         if np.dtype(dtype) not in REAL:
             raise self._refuse(f"'dtype' must be float32 or float64, got {np.dtype(dtype)}", LayerTypeError)
         twin = copy.deepcopy(self)
+        for parameter in twin.parameters():
+            parameter._data = aligned_copy(parameter.data.astype(dtype))
+            parameter._grad = aligned_copy(parameter.grad.astype(dtype))
         for _, module in twin.named_modules():
             for name, value in vars(module).items():
-                if isinstance(value, Parameter):
-                    value.data, value.grad = value.data.astype(dtype), value.grad.astype(dtype)
-                elif name in module.buffer_names:
-                    setattr(module, name, value.astype(dtype))
+                if name in module.buffer_names:
+                    vars(module)[name] = value.astype(dtype)
                 elif name == "dtype":
                     module.dtype = np.dtype(dtype)
         return twin
@@ -306,6 +426,16 @@ class Module:
             elif value != (default.__name__ if isinstance(default, type) else default):  # dtype=np.float32
                 shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _held(attributes: dict, kind: type) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what is of `kind` among attributes, and in those that are lists, tuples or dicts."""
+    for name, value in attributes.items():
+        if isinstance(value, kind):
+            yield name, value
+        elif isinstance(value, list | tuple | dict):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            yield from ((f"{name}.{key}", item) for key, item in items if isinstance(item, kind))
 
 
 def from_config(config: dict) -> Module:

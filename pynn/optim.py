@@ -8,14 +8,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from numbers import Real
 
 import numpy as np
 
 import cnn_ext
+from pynn.initializers import aligned_copy, aligned_zeros
 from pynn.module import Module, Parameter
+from pynn.values import as_float, is_number, shown
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "clip_grad_norm", "decay_groups"]
+
+LARGEST = float(np.finfo(np.float32).max)  # of the numbers of an update: beyond, they are infinite in float32
 
 
 class Optimizer(ABC):
@@ -23,8 +26,10 @@ class Optimizer(ABC):
 
     params : Parameters, or groups `{"params": […], "lr": …, "weight_decay": …}`, of which `lr` and `weight_decay`
     may be left out and are then the constructor's. `groups` holds them as such dicts; a changed value counts from
-    the next step on. Parameters keep their values but move: their `data` and `grad` become parts of two arrays for
-    each group, and stay there. Raises ValueError or TypeError where a value, a group or a parameter does not fit.
+    the next step on, and so does `lr`, which sets all groups at once. Parameters are updated where they lie; those
+    whose `requires_grad` is False are passed over, their state with them. Copies and pickles of a model together
+    with its optimizer train as the two did. Raises ValueError or TypeError where a value, a group or a parameter
+    does not fit, before anything is changed.
     """
 
     slots: tuple[str, ...] = ()  # names of the arrays kept for each parameter, each like the parameter
@@ -32,27 +37,87 @@ class Optimizer(ABC):
     def __init__(self, params: Iterable, lr: float, weight_decay: float):
         if not isinstance(params, Iterable):
             raise TypeError(
-                f"{self._name} expected Parameters or groups of them, got {type(params).__name__}: "
+                f"{self._name} expected Parameters or groups of them, got a {type(params).__name__}: "
                 "pass model.parameters()"
             )
         self.groups = self._groups(list(params), {"lr": lr, "weight_decay": weight_decay})
         self.parameters = [parameter for group in self.groups for parameter in group["params"]]
         self.steps = 0  # taken so far
-        self._flats = [list(_flats(group["params"], self.slots)) for group in self.groups]
+        self._state = [{slot: aligned_zeros(p.shape, p.dtype) for slot in self.slots} for p in self.parameters]
+        self._bound: tuple[list, list] | None = None
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_bound": None}  # a copy has arrays of its own
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._state = [{slot: aligned_copy(array) for slot, array in slots.items()} for slots in self._state]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of all groups; setting it sets that of each.
+
+        Raises ValueError where they differ: `groups[i]["lr"]` is one group's.
+        """
+        first, *others = (group["lr"] for group in self.groups)
+        if any(other != first for other in others):
+            raise ValueError(f'{self._name} the groups have different lr: read groups[i]["lr"]')
+        return first
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        value = self._require("lr", value)
+        for group in self.groups:
+            group["lr"] = value
 
     def step(self, lr_factor: float = 1.0) -> None:
         """Changes every parameter in place by its gradient, with `lr_factor` (≥ 0) times its group's lr."""
         lr_factor = self._require("lr_factor", lr_factor)
+        rates = [self._rates(number, group, lr_factor) for number, group in enumerate(self.groups)]
+        options = self._options()
+        updates = self._updates()
         self.steps += 1
-        for group, flats in zip(self.groups, self._flats, strict=True):
-            lr, weight_decay = float(group["lr"]) * lr_factor, float(group["weight_decay"])
-            for flat in flats:
-                flat.adopt()
-                self._update(flat.data, flat.grad, flat.state, lr, weight_decay)
+        for (lr, weight_decay), tables in zip(rates, updates, strict=True):
+            for table in tables:
+                self._update(table, lr=lr, weight_decay=weight_decay, **options)
 
     @abstractmethod
-    def _update(self, param: np.ndarray, grad: np.ndarray, state: dict, lr: float, weight_decay: float) -> None:
-        """One kernel call: changes `param` and the arrays of `state` in place."""
+    def _options(self) -> dict:
+        """What `_update` takes beside lr and weight_decay, checked: it may have been assigned since."""
+
+    @abstractmethod
+    def _update(self, updates: cnn_ext.Updates, **numbers) -> None:
+        """One kernel call: changes all parameters and states of `updates` in place."""
+
+    def _rates(self, number: int, group: dict, lr_factor: float) -> tuple[float, float]:
+        """lr · lr_factor and weight_decay of a group."""
+        if group.keys() != {"params", "lr", "weight_decay"}:
+            raise ValueError(
+                f"{self._name} group {number} has {shown(sorted(group))}: expected params, lr and weight_decay"
+            )
+        lr, weight_decay = (self._require(f"{k} of group {number}", group.get(k)) for k in ("lr", "weight_decay"))
+        return self._require(f"lr · lr_factor of group {number}", lr * lr_factor), weight_decay
+
+    def _updates(self) -> list[list[cnn_ext.Updates]]:
+        """For each group the parameters that are trained, bound for one kernel call, or one a dtype."""
+        if [p for group in self.groups for p in group["params"]] != self.parameters:
+            raise ValueError(f"{self._name} the parameters of its groups were changed: make a new optimizer")
+        trained = [parameter.requires_grad for parameter in self.parameters]
+        if self._bound is None or self._bound[0] != trained:
+            if not any(trained):
+                raise ValueError(
+                    f"{self._name} none of its parameters is trained: set requires_grad, or trainable of a layer"
+                )
+            state = {id(p): s for p, s in zip(self.parameters, self._state, strict=True)}
+            tables = []
+            for group in self.groups:
+                rows: dict[np.dtype, list] = {}
+                for p in group["params"]:
+                    if p.requires_grad:
+                        rows.setdefault(p.dtype, []).append((p.data, p.grad, *state[id(p)].values()))
+                tables.append([cnn_ext.Updates(alike) for alike in rows.values()])
+            self._bound = trained, tables
+        return self._bound[1]
 
     def zero_grad(self) -> None:
         for parameter in self.parameters:
@@ -94,8 +159,7 @@ class Optimizer(ABC):
             array[...] = given[name]
 
     def _named_state(self):
-        states = {id(p): state for flats in self._flats for flat in flats for p, state in flat.states()}
-        return ((i, slot, array) for i, p in enumerate(self.parameters) for slot, array in states[id(p)].items())
+        return ((i, slot, array) for i, slots in enumerate(self._state) for slot, array in slots.items())
 
     # -- checks -----------------------------------------------------------------------------------------------
 
@@ -133,72 +197,27 @@ class Optimizer(ABC):
         if not isinstance(parameter, Parameter):
             raise TypeError(f"{self._name} group {number}: expected Parameters, got {type(parameter).__name__}")
         data = parameter.data
-        if data.dtype not in (np.float32, np.float64):
-            raise TypeError(f"{self._name} group {number}: {parameter!r} must be float32 or float64")
+        if data.size == 0:
+            raise ValueError(
+                f"{self._name} group {number}: {parameter!r} is empty: every axis must be at least 1 long"
+            )
         if not (data.flags.c_contiguous and data.flags.writeable):
             raise ValueError(
                 f"{self._name} group {number}: {parameter!r} must be C-contiguous and writeable, "
                 "as it is changed in place"
             )
 
-    def _require(self, name: str, value, below: float = math.inf) -> float:
+    def _require(self, name: str, value, below: float = LARGEST) -> float:
         """`value` as a float, or a sentence: it must be a number in [0, below)."""
-        if not isinstance(value, Real):
-            raise TypeError(f"{self._name} {name} must be a number, got {value!r}")
-        if not 0 <= float(value) < below:
-            raise ValueError(f"{self._name} {name} must be at least 0 and less than {below}, got {value!r}")
+        if not is_number(value):
+            raise TypeError(f"{self._name} {name} must be a number, got {shown(value)}")
+        if not 0 <= as_float(value) < below:
+            raise ValueError(f"{self._name} {name} must be at least 0 and less than {below:g}, got {shown(value)}")
         return float(value)
 
     @property
     def _name(self) -> str:
         return f"[{type(self).__name__}]"
-
-
-class _Flat:
-    """Parameters of one dtype, their gradients and the optimizer's state, each in one flat array.
-
-    One kernel call then updates them all. `Parameter.data` and `Parameter.grad` become views of `data` and `grad`.
-    """
-
-    def __init__(self, parameters: list[Parameter], slots: tuple[str, ...]):
-        self.parameters = parameters
-        self.data, self.grad = (np.concatenate([a.ravel() for a in arrays]) for arrays in self._arrays())
-        self.state = {slot: np.zeros_like(self.data) for slot in slots}
-        self._views: list[tuple[np.ndarray, np.ndarray]] = []
-        for parameter, data, grad in zip(parameters, self._cut(self.data), self._cut(self.grad), strict=True):
-            parameter.data, parameter.grad = data, grad
-            self._views.append((data, grad))
-
-    def _arrays(self):
-        return [p.data for p in self.parameters], [p.grad for p in self.parameters]
-
-    def _cut(self, flat: np.ndarray) -> list[np.ndarray]:
-        """The parts of `flat` that belong to the parameters, in their shapes."""
-        ends = np.cumsum([p.size for p in self.parameters])
-        return [part.reshape(p.shape) for part, p in zip(np.split(flat, ends[:-1]), self.parameters, strict=True)]
-
-    def states(self):
-        """(parameter, its part of the state by slot)."""
-        cut = {slot: self._cut(flat) for slot, flat in self.state.items()}
-        return ((p, {slot: parts[i] for slot, parts in cut.items()}) for i, p in enumerate(self.parameters))
-
-    def adopt(self) -> None:
-        """Takes in arrays that somebody has put in the place of the views. Raises ValueError for another shape."""
-        for parameter, (data, grad) in zip(self.parameters, self._views, strict=True):
-            if parameter.data is not data or parameter.grad is not grad:
-                if parameter.data.shape != data.shape or parameter.grad.shape != data.shape:
-                    raise ValueError(
-                        f"{parameter!r} had shape {data.shape} when the optimizer was made: make a new one"
-                    )
-                data[...], grad[...] = parameter.data, parameter.grad
-                parameter.data, parameter.grad = data, grad
-
-
-def _flats(parameters: list[Parameter], slots: tuple[str, ...]):
-    """The parameters of a group, a _Flat for each dtype."""
-    for dtype in (np.float32, np.float64):
-        if alike := [p for p in parameters if p.data.dtype == dtype]:
-            yield _Flat(alike, slots)
 
 
 class SGD(Optimizer):
@@ -219,23 +238,26 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ):
-        self.momentum = self._require("momentum", momentum, below=1)
-        self.nesterov = bool(nesterov)
-        if nesterov and not momentum:
-            raise ValueError("[SGD] nesterov needs a momentum above 0: momentum=0.9 is usual")
+        self.momentum, self.nesterov = momentum, nesterov
         self.slots = ("velocity",) if momentum else ()
+        self.momentum = self._options()["momentum"]
         super().__init__(params, lr, weight_decay)
 
-    def _update(self, param, grad, state, lr, weight_decay):
-        cnn_ext.sgd_update(
-            param,
-            grad,
-            state.get("velocity"),
-            lr=lr,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            weight_decay=weight_decay,
-        )
+    def _options(self):
+        momentum = self._require("momentum", self.momentum, below=1)
+        if (momentum > 0) != bool(self.slots):
+            raise ValueError(
+                f"[SGD] momentum cannot be set to {momentum:g}: it was made {'with' if self.slots else 'without'} "
+                "momentum, so make a new optimizer"
+            )
+        if not isinstance(self.nesterov, bool):
+            raise TypeError(f"[SGD] nesterov must be True or False, got {shown(self.nesterov)}")
+        if self.nesterov and not momentum:
+            raise ValueError("[SGD] nesterov needs a momentum above 0: momentum=0.9 is usual")
+        return {"momentum": momentum, "nesterov": self.nesterov}
+
+    def _update(self, updates, **numbers):
+        updates.sgd(**numbers)
 
 
 class RMSProp(Optimizer):
@@ -256,13 +278,15 @@ class RMSProp(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        self.alpha, self.eps = self._require("alpha", alpha, below=1), self._require("eps", eps)
+        self.alpha, self.eps = alpha, eps
+        self.alpha, self.eps = self._options().values()
         super().__init__(params, lr, weight_decay)
 
-    def _update(self, param, grad, state, lr, weight_decay):
-        cnn_ext.rmsprop_update(
-            param, grad, state["square_avg"], lr=lr, alpha=self.alpha, eps=self.eps, weight_decay=weight_decay
-        )
+    def _options(self):
+        return {"alpha": self._require("alpha", self.alpha, below=1), "eps": self._require("eps", self.eps)}
+
+    def _update(self, updates, **numbers):
+        updates.rmsprop(**numbers)
 
 
 class Adam(Optimizer):
@@ -284,26 +308,18 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise TypeError(f"{self._name} betas must be a pair of numbers, got {betas!r}")
-        self.betas = tuple(self._require(f"betas[{i}]", beta, below=1) for i, beta in enumerate(betas))
-        self.eps = self._require("eps", eps)
+        self.betas, self.eps = betas, eps
+        self.betas = self._options()["beta1"], self._options()["beta2"]
         super().__init__(params, lr, weight_decay)
 
-    def _update(self, param, grad, state, lr, weight_decay):
-        cnn_ext.adam_update(
-            param,
-            grad,
-            state["m"],
-            state["v"],
-            step=self.steps,
-            lr=lr,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            eps=self.eps,
-            weight_decay=weight_decay,
-            decoupled=self.decoupled,
-        )
+    def _options(self):
+        if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
+            raise TypeError(f"{self._name} betas must be a pair of numbers, got {shown(self.betas)}")
+        beta1, beta2 = (self._require(f"betas[{i}]", beta, below=1) for i, beta in enumerate(self.betas))
+        return {"beta1": beta1, "beta2": beta2, "eps": self._require("eps", self.eps)}
+
+    def _update(self, updates, **numbers):
+        updates.adam(step=self.steps, decoupled=self.decoupled, **numbers)
 
 
 class AdamW(Adam):
@@ -334,12 +350,12 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     nothing: no factor would mend such a gradient. max_norm > 0, and may be inf, to measure only.
     Source: Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks, algorithm 1.
     """
-    if not isinstance(max_norm, Real) or not max_norm > 0:
-        raise ValueError(f"clip_grad_norm: max_norm must be a number above 0, got {max_norm!r}")
-    gradients = [parameter.grad for parameter in parameters]
+    if not is_number(max_norm) or not as_float(max_norm) > 0:
+        raise ValueError(f"clip_grad_norm: max_norm must be a number above 0, got {shown(max_norm)}")
+    gradients = [parameter.grad for parameter in parameters if parameter.requires_grad]
     with np.errstate(all="ignore"):
         norm = math.sqrt(sum(_square_sum(grad) for grad in gradients))
-    scale = float(max_norm) / (norm + 1e-6)
+    scale = as_float(max_norm) / (norm + 1e-6)
     if scale < 1 and math.isfinite(norm):
         for grad in gradients:
             grad *= scale

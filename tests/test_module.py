@@ -9,8 +9,21 @@ import sys
 import numpy as np
 import pytest
 
+from pynn.gradcheck import gradcheck
 from pynn.initializers import INITIALIZERS, initialize, unsampled
-from pynn.layers import BatchNorm1d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Residual, Sequential
+from pynn.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+    VanillaDropout,
+)
 from pynn.module import MAX_DEPTH, LayerError, LayerTypeError, Module, Parameter, first_nonfinite, from_config
 
 
@@ -108,6 +121,151 @@ def test_parameter():
     parameter.zero_grad()
     assert not parameter.grad.any()
     assert repr(parameter) == "Parameter(shape=(2, 3), dtype=float32)"
+
+
+def test_assigning_to_a_parameter_copies_into_its_arrays():
+    parameter = Parameter(np.ones((2, 3), np.float32))
+    data, grad = parameter.data, parameter.grad
+    parameter.data, parameter.grad = np.full((2, 3), 5, np.float32), np.full((2, 3), 7, np.float32)
+    parameter.grad += 1
+    assert (data == 5).all()
+    assert (grad == 8).all()
+    assert parameter.data is data
+    assert parameter.grad is grad
+    parameter.data = parameter.data[::-1, ::-1] + np.arange(3, dtype=np.float32)  # other memory orders too
+    parameter.data = np.asfortranarray(parameter.data)
+    np.testing.assert_array_equal(data, [[5, 6, 7]] * 2)
+
+
+@pytest.mark.parametrize(("name", "value", "kind", "message"), [
+    ("data", np.ones((3, 2), np.float32), ValueError, "Parameter.data: expected shape (2, 3), got (3, 2)"),
+    ("grad", np.ones(1, np.float32), ValueError, "Parameter.grad: expected shape (2, 3), got (1,)"),
+    ("data", np.ones((2, 3)), TypeError, "Parameter.data: expected an array of dtype float32, got float64"),
+    ("data", [[0] * 3] * 2, TypeError, "expected an array of dtype float32, got a list: convert it, np.float32("),
+    ("grad", 0, TypeError, "Parameter.grad: expected an array of dtype float32, got a int"),
+    ("grad", None, TypeError, "Parameter.grad is always an array: clear it with zero_grad()"),
+    ("requires_grad", 1, TypeError, "Parameter.requires_grad must be True or False, got 1"),
+])  # fmt: skip
+def test_what_cannot_be_assigned_to_a_parameter_changes_nothing(name, value, kind, message):
+    parameter = Parameter(np.ones((2, 3), np.float32))
+    with pytest.raises(kind, match=re.escape(message)):
+        setattr(parameter, name, value)
+    assert (parameter.data == 1).all()
+    assert not parameter.grad.any()
+    assert parameter.requires_grad is True
+
+
+@pytest.mark.parametrize("data", [[1.0], 1.0, np.ones(2, int), np.ones(2, np.float16), None])
+def test_a_parameter_is_made_of_floats(data):
+    with pytest.raises(TypeError, match="Parameter: expected a float32 or float64 NumPy array, got "):
+        Parameter(data)
+
+
+def test_a_read_only_parameter_says_so_when_it_is_assigned_to():
+    data = np.ones(3)
+    data.flags.writeable = False
+    with pytest.raises(
+        ValueError, match=r"Parameter.data is read-only memory: build the model over a writable copy"
+    ):
+        Parameter(data).data = np.zeros(3)
+
+
+def test_arrays_in_the_place_of_parameters_and_buffers():
+    layer = BatchNorm1d(3)
+    with pytest.raises(
+        LayerTypeError, match=r"'weight' is a Parameter, got an array .*: assign .* weight.data = …"
+    ):
+        layer.weight = np.zeros(3, np.float32)
+    held = layer.running_mean
+    layer.running_mean = np.arange(3, dtype=np.float32)
+    np.testing.assert_array_equal(held, [0, 1, 2])
+    for value, kind in ((np.zeros(3), TypeError), (np.zeros(2, np.float32), ValueError), (None, TypeError)):
+        with pytest.raises(kind, match=r"\[BatchNorm1d\] running_mean: expected "):
+            layer.running_mean = value
+    np.testing.assert_array_equal(held, [0, 1, 2])
+
+
+class Blocks(Module):
+    """Holds layers and parameters in a list, a tuple and a dict."""
+
+    def __init__(self):
+        self.blocks = [Linear(4, 4), Linear(4, 4)]
+        self.heads = {"left": Linear(4, 2)}
+        self.scales = (Parameter(np.ones(4, np.float32)),)
+
+
+def test_layers_and_parameters_in_lists_and_dicts_are_found():
+    paths = ["blocks.0.weight", "blocks.0.bias", "blocks.1.weight", "blocks.1.bias", "heads.left.weight"]
+    assert sorted(Blocks().state_dict()) == sorted([*paths, "heads.left.bias", "scales.0"])
+
+
+def test_modules_that_hold_themselves_or_are_nested_too_deep_are_refused():
+    module = Module()
+    module.inner = module
+    with pytest.raises(LayerError, match=r"\[Module\] modules are nested more than 64 deep"):
+        module.parameters()
+
+
+# -- what is not trained ----------------------------------------------------------------------------------------
+
+
+def test_a_body_that_is_not_trained_computes_as_in_evaluation_and_stays_as_it_is():
+    body = Sequential(Linear(4, 5, rng=rng(0)), BatchNorm1d(5), ReLU(), VanillaDropout(0.5), Dropout(0.5))
+    body[1].running_mean = rng(1).standard_normal(5).astype(np.float32)
+    body[1].running_var = rng(2).uniform(0.5, 2, 5).astype(np.float32)
+    model = Sequential(body, Linear(5, 3, rng=rng(3)))
+    body.trainable = False
+    assert [model.trainable, body.trainable, body[1].trainable, model[1].trainable] == [True, False, False, True]
+    assert [parameter.requires_grad for parameter in model.parameters()] == [False] * 4 + [True] * 2
+    before = model.state_dict()
+    scores = model.forward(X, training=True)
+    np.testing.assert_array_equal(scores, model(X))
+    model.backward(np.ones_like(scores))
+    assert [parameter.grad.any() for parameter in model.parameters()] == [False] * 4 + [True] * 2
+    assert all(np.array_equal(array, before[path]) for path, array in model.state_dict().items())
+    body.trainable = True
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not np.array_equal(model.forward(X, training=True), scores)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("layer", [BatchNorm1d(4, dtype=np.float64), VanillaDropout(0.7), Dropout(0.2)], ids=repr)
+def test_the_gradient_through_what_is_not_trained(layer, trained):
+    layer = copy.deepcopy(layer)
+    layer.trainable = False
+    for parameter in layer.parameters():
+        parameter.requires_grad = trained  # of a layer that is otherwise as in evaluation
+    if layer.buffer_names:
+        layer.running_mean, layer.running_var = rng(1).standard_normal(4), rng(2).uniform(0.5, 2, 4)
+    assert gradcheck(layer, X.astype(np.float64), rng=rng(3)) < 1e-6
+
+
+def test_the_gradient_through_a_frozen_batch_norm_of_images():
+    layer = BatchNorm2d(3, dtype=np.float64)
+    layer.running_mean, layer.running_var = rng(1).standard_normal(3), rng(2).uniform(0.5, 2, 3)
+    layer.trainable = False
+    assert gradcheck(layer, rng(0).standard_normal((2, 3, 4, 5)), rng=rng(3)) < 1e-6
+
+
+def test_trainable_is_true_or_false():
+    with pytest.raises(LayerTypeError, match=r"\[ReLU\] 'trainable' must be True or False, got 'no'"):
+        ReLU().trainable = "no"
+
+
+def test_copies_keep_what_is_trained():
+    model = Sequential(Linear(4, 3), BatchNorm1d(3))
+    model[0].trainable = False
+    model[1].bias.requires_grad = False
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), model.astype(np.float64)):
+        assert [parameter.requires_grad for parameter in twin.parameters()] == [False, False, True, False]
+        assert [layer.trainable for layer in twin] == [False, True]
+
+
+def test_the_summary_counts_what_is_trained():
+    model = Sequential(Linear(4, 3), Linear(3, 2))
+    assert "trained" not in model.summary()
+    model[0].trainable = False
+    assert [line.split() for line in model.summary().splitlines()[-2:]] == [["total", "23"], ["trained", "8"]]
 
 
 def test_the_base_refuses_to_compute():

@@ -444,10 +444,10 @@ def test_an_infinite_gradient_is_not_taken():
 def test_an_overflow_in_the_last_update_is_noticed():
     x, y = blobs(20)
     model = mlp()
-    solver = solver_for(model, lr=1e39)
-    solver.schedule = lambda step, total_steps: 1e10
+    solver = solver_for(model, lr=3e30)
+    solver.schedule = lambda step, total_steps: 1e8
     with pytest.raises(TrainingDiverged, match=r"at step 1: the update overflowed, first non-finite in 0\.weight"):
-        solver.fit(x, y, steps=1)
+        solver.fit(1000 * x, y, steps=1)
 
 
 def test_a_validation_loss_that_is_not_finite_is_noticed():

@@ -1,6 +1,7 @@
 # The kernels of one instruction set: `_baseline.pyx`, `_avx2.pyx` and `_avx512.pyx` include this file and nothing else.
 # Directives live in setup.py, so that PYNN_DEBUG_KERNELS=1 reaches every loop.
 import numpy
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN, erfc, fabs, log, sqrt, sqrtf, tanh
 from libc.stdint cimport int32_t, int64_t, uint8_t

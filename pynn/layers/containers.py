@@ -91,11 +91,10 @@ class Sequential(_Container):
         return x
 
     def backward(self, dout, *, input_grad=True):
-        # Where ∂L/∂x is not wanted, nothing below the first layer with parameters needs a gradient at all.
+        # Where ∂L/∂x is not wanted, nothing below the first layer that is trained needs a gradient at all.
         last = len(self) - 1
-        lowest = (
-            0 if input_grad else next((i for i, layer in enumerate(self) if any(layer.named_parameters())), last)
-        )
+        trained = (i for i, layer in enumerate(self) if any(p.requires_grad for p in layer.parameters()))
+        lowest = 0 if input_grad else next(trained, last)
         for index in range(last, lowest - 1, -1):
             with self._naming(str(index)):
                 dout = self.layers[index].backward(dout, input_grad=input_grad or index > lowest)

@@ -91,9 +91,9 @@ class Conv2d(Module):
         dx, dweight, dbias = cnn_ext.conv2d_backward(
             dout, x, self.weight.data, **self._window(), input_grad=input_grad
         )
-        self.weight.grad += dweight
+        self.weight.accumulate(dweight)
         if self.bias:
-            self.bias.grad += dbias
+            self.bias.accumulate(dbias)
         return dx
 
     def lower(self, graph, x):

@@ -11,13 +11,16 @@ __all__ = ["Dropout", "VanillaDropout"]
 
 
 class _Masked(Module):
-    """What both forms share: in training y = x · m and ∂L/∂x = ∂L/∂y · m, where m is a random mask."""
+    """What both forms share: in training y = x · m and ∂L/∂x = ∂L/∂y · m, where m is a random mask.
+
+    Where the layer is not `trainable`, training computes what evaluation does.
+    """
 
     def forward(self, x, *, training=False):
         x = self._check_input(x)
         if not training:
             return self._infer(x)
-        mask = self._mask(x.shape, x.dtype.type)
+        mask = self._mask(x.shape, x.dtype.type) if self.trainable else self._infer(np.ones_like(x))
         out = x * mask
         self._keep(out, mask)
         return out

@@ -57,9 +57,9 @@ class Linear(Module):
     def backward(self, dout, *, input_grad=True):
         dout, (x,) = self._take(dout)
         dx, dweight, dbias = cnn_ext.linear_backward(dout, x, self.weight.data, input_grad=input_grad)
-        self.weight.grad += dweight
+        self.weight.accumulate(dweight)
         if self.bias:
-            self.bias.grad += dbias
+            self.bias.accumulate(dbias)
         return dx
 
     def lower(self, graph, x):

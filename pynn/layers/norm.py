@@ -38,8 +38,12 @@ class _BatchNorm(Module):
     def forward(self, x, *, training=False):
         x = self._check_input(x)
         weight, bias = self.weight.data, self.bias.data
-        if not training:
-            return cnn_ext.batch_norm_inference(x, weight, bias, self.running_mean, self.running_var, eps=self.eps)
+        if not (training and self.trainable):
+            mean, var = self.running_mean, self.running_var
+            out = cnn_ext.batch_norm_inference(x, weight, bias, mean, var, eps=self.eps)
+            if training:
+                self._keep(out, x, mean, var)
+            return out
         count = x.size // self.num_features
         if count == 1:
             raise self._refuse(
@@ -56,8 +60,11 @@ class _BatchNorm(Module):
     def backward(self, dout, *, input_grad=True):
         dout, (x, mean, var) = self._take(dout)
         dx, dweight, dbias = cnn_ext.batch_norm_backward(dout, x, self.weight.data, mean, var, eps=self.eps)
-        self.weight.grad += dweight
-        self.bias.grad += dbias
+        if mean is self.running_mean:  # constants, through which nothing flows back
+            by_channel = (-1, *[1] * (x.ndim - 2))
+            dx = dout * (self.weight.data / np.sqrt(var + self.dtype.type(self.eps))).reshape(by_channel)
+        self.weight.accumulate(dweight)
+        self.bias.accumulate(dbias)
         return dx if input_grad else None
 
     def lower(self, graph, x):
@@ -85,6 +92,9 @@ class BatchNorm1d(_BatchNorm):
 
         ∂L/∂bias += Σ ∂L/∂y,   ∂L/∂weight += Σ ∂L/∂y · x̂,
         ∂L/∂x = weight / √(σ² + eps) · (∂L/∂y − Σ ∂L/∂y / M − x̂ · Σ (∂L/∂y · x̂) / M)
+
+    Where the layer is not `trainable`, μ and σ² are the running ones in training too, which stay as they are, and
+    ∂L/∂x = weight / √(σ² + eps) · ∂L/∂y.
 
     Parameters: `weight`, ones, and `bias`, zeros, both (C,). State: `running_mean`, zeros, and
     `running_var`, ones.

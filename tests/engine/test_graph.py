@@ -368,14 +368,14 @@ def test_likeness_holds_until_something_is_replaced():
         assert likeness.holds()
         model[0].weight.data += 1
         model[1].running_mean += 1
+        model[0].weight.data, model[-1].bias.grad = model[0].weight.data.copy(), model[-1].bias.grad.copy()
+        model[1].running_var = model[1].running_var.copy()
         assert likeness.holds()
         match name:
-            case "data":
-                model[0].weight.data = model[0].weight.data.copy()
-            case "grad":
-                model[-1].bias.grad = model[-1].bias.grad.copy()
-            case "buffer":
-                model[1].running_var = model[1].running_var.copy()
+            case "frozen":
+                model[-1].bias.requires_grad = False
+            case "untrained":
+                model[1].trainable = False
             case "parameter":
                 model[0].weight = type(model[0].weight)(model[0].weight.data)
             case "layer":
@@ -390,7 +390,7 @@ def test_likeness_holds_until_something_is_replaced():
                 model[1].eps *= 2
         return likeness.holds()
 
-    for name in ("data", "grad", "buffer", "parameter", "layer", "fewer", "method", "helper", "number"):
+    for name in ("frozen", "untrained", "parameter", "layer", "fewer", "method", "helper", "number"):
         assert not change(name), name
     assert change("nothing")
 

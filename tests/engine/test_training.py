@@ -25,7 +25,7 @@ from pynn.layers import (
     Residual,
     Sequential,
 )
-from pynn.module import LayerError
+from pynn.module import LayerError, Parameter
 
 RELATIVE = 1e-5
 N_ONE = {"mlp", "linear", "cnn", "airbench", "vgg", "scores are images"}  # no batch norm over a single value
@@ -237,7 +237,7 @@ def test_arrays_that_kernels_cannot_take_are_left_to_the_layers(layout):
     trainer.forward(x)
     twin = model.astype(np.float64)
     if layout == "F":
-        model[0].weight.data = np.asfortranarray(model[0].weight.data)
+        model[0].weight = Parameter(np.asfortranarray(model[0].weight.data))
     else:
         model, x = twin, x.astype(np.float64)
         twin, trainer = copy.deepcopy(twin), Trainer(model)

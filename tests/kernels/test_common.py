@@ -12,6 +12,7 @@ import cnn_ext
 from cnn_ext import reference
 
 ADMINISTRATION = {
+    "Updates",
     "available_cpus",
     "blocked",
     "get_num_threads",

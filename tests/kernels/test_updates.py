@@ -1,11 +1,13 @@
 """The in-place updates: against their twins over several steps, by hand, and refusals that leave all as it was."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from kernel_cases import RELATIVE
 
 import cnn_ext
-from cnn_ext import adam_update, reference, rmsprop_update, sgd_update
+from cnn_ext import Updates, adam_update, reference, rmsprop_update, sgd_update
 
 SGD = {"lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0}
 RMSPROP = {"lr": 0.1, "alpha": 0.9, "eps": 1e-8, "weight_decay": 0.0}
@@ -99,6 +101,76 @@ def test_views_of_larger_memory_are_updated_within_their_bounds():
     memory = np.zeros(30)
     sgd_update(memory[10:20], np.ones(10), None, **SGD | {"momentum": 0})
     np.testing.assert_array_equal(memory, np.repeat([0, -0.1, 0], 10))
+
+
+# -- many parameters at once ----------------------------------------------------------------------------------
+
+SIZES = [1, 3, 8191, 2, 8193, 20000, 7, 8192, 5]  # of runs of 8192 elements: within, across, exactly one
+
+
+@dtypes
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_many_parameters_get_the_bits_that_each_gets_alone(rule, dtype, threads):
+    op, count, rates = RULES[rule]
+    rng = np.random.default_rng(0)
+    params = [rng.standard_normal(size).astype(dtype) for size in SIZES]
+    grads = [np.empty_like(param) for param in params]
+    memory = [[np.zeros_like(param) for _ in range(count)] for param in params]
+    alone = [param.copy() for param in params]
+    memory_alone = [[array.copy() for array in arrays] for arrays in memory]
+    updates = Updates(zip(params, grads, *zip(*memory, strict=True), strict=True))
+    before = cnn_ext.get_num_threads()
+    cnn_ext.set_num_threads(threads)
+    try:
+        for step in range(1, 4):
+            rates = rates | {"step": step} if op == "adam_update" else rates
+            for grad, param, arrays in zip(grads, alone, memory_alone, strict=True):
+                grad[...] = rng.standard_normal(grad.shape)
+                getattr(cnn_ext, op)(param, grad, *(arrays or [None]), **rates)
+            getattr(updates, op.removesuffix("_update"))(**rates)
+    finally:
+        cnn_ext.set_num_threads(before)
+    for one, other in zip(chain(params, *memory), chain(alone, *memory_alone), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([], ValueError, "Updates: expected rows of param, grad and up to two states"),
+        ([(np.ones(2),)], ValueError, "Updates: expected rows"),
+        ([(np.ones(2), np.ones(2)), (np.ones(2), np.ones(2), np.ones(2))], ValueError, "Updates: expected rows"),
+        ([(np.ones(2), [1, 1])], TypeError, "grad of row 0 is read in place and must be a NumPy array, got list"),
+        ([(np.ones(2), np.ones(3))], ValueError, r"expected grad of row 0 of shape \(2,\), got \(3,\)"),
+        ([(np.ones(2), np.ones(2)), (np.ones(2, np.float32),) * 2], TypeError, "param of row 1 is float32, but"),
+        ([(np.ones(2), np.ones(4)[::2])], ValueError, "grad of row 0 is read in place and must be C-contiguous"),
+        ([(np.ones(0), np.ones(0))], ValueError, r"param of row 0 of shape \(0,\) is empty"),
+        (
+            [(line := np.ones(9), np.ones(9)), (line[8:], np.ones(1))],
+            ValueError,
+            "param of row 0 and param of row 1 must not share memory",
+        ),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(rows, error, message):
+    with pytest.raises(error, match=message):
+        Updates(rows)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda u: u.rmsprop(lr=1, alpha=0.9, eps=0, weight_decay=0), "this update has 1 states, the table 0"),
+        (lambda u: u.sgd(lr=1, momentum=0.5, nesterov=False, weight_decay=0), "velocity must be None exactly"),
+        (lambda u: u.sgd(lr=1e39, momentum=0, nesterov=False, weight_decay=0), r"lr must be at most 3.4e\+38"),
+    ],
+)
+def test_steps_that_do_not_fit_are_refused(call, message):
+    param = np.ones(2, np.float32)
+    with pytest.raises(ValueError, match=message):
+        call(Updates([(param, np.ones(2, np.float32))]))
+    np.testing.assert_array_equal(param, 1)
 
 
 P, G, S, T = np.ones((3, 4)), np.ones((3, 4)), np.zeros((3, 4)), np.zeros((3, 4))
