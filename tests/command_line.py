@@ -1,5 +1,7 @@
 """What the tests of the command line share."""
 
+import csv
+import io
 import subprocess
 import sys
 
@@ -27,6 +29,10 @@ def refusal_after_progress(capsys, *arguments) -> str:
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
-    assert all(line.startswith("epoch ") for line in lines[:-1])
+    assert all(line.startswith(("epoch ", "pynn: training on ")) for line in lines[:-1])
     assert lines[-1].startswith("pynn: error: ")
     return lines[-1]
+
+
+def predictions(text: str) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(text)))

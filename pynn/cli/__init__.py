@@ -12,7 +12,7 @@ import sys
 from pynn.cli.arguments import parse
 from pynn.cli.errors import UsageError, is_refusal, sentence
 from pynn.cli.signals import endings
-from pynn.cli.streams import abandon, usable_streams
+from pynn.cli.streams import abandon, put, usable_streams
 
 __all__ = ["main"]
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     with usable_streams(), endings() as ending:
         try:
             _command(sys.argv[1:] if argv is None else argv)
-            _flush()
+            put("")
         except KeyboardInterrupt as interrupt:
             return _tell(f"{ending.word}: {interrupt}" if interrupt.args else ending.word, ending.code)
         except BrokenPipeError:  # the reader, as `head`, wants no more
@@ -44,16 +44,6 @@ def _command(argv: list[str]) -> None:
     if arguments.threads is not None:
         _set_threads(arguments.threads)
     arguments.command(arguments)
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        abandon(sys.stdout)
-        raise UsageError(f"standard output cannot be written: {error.strerror}; send it elsewhere") from error
 
 
 def _tell(text: str, code: int) -> int:
@@ -89,14 +79,14 @@ def _report(arguments) -> None:
 
 def _train(arguments) -> None:
     from pynn.cli.memory import keep_freed_memory
-    from pynn.cli.own_data import train
+    from pynn.cli.training import train
 
     keep_freed_memory()
     train(arguments)
 
 
 def _predict(arguments) -> None:
-    from pynn.cli.own_data import predict
+    from pynn.cli.prediction import predict
 
     predict(arguments)
 

@@ -166,6 +166,15 @@ def _parser(commands: dict) -> tuple[_Parser, dict[str, _Parser]]:
     )
     train.add_argument("--image-size", type=_count, metavar="N", help="resize the images of a folder to N×N")
     train.add_argument("--grayscale", action="store_true", help="read the images of a folder as grey")
+    train.add_argument(
+        "--checkpoint", type=_path, metavar="FILE", help="what a training is kept in (default: MODEL.checkpoint)"
+    )
+    begun = train.add_mutually_exclusive_group()
+    begun.add_argument("--resume", action="store_true", help="go on with the training that the checkpoint keeps")
+    begun.add_argument("--restart", action="store_true", help="begin anew, whatever the checkpoint keeps")
+    train.add_argument(
+        "--time-limit", type=_seconds, metavar="TIME", help="end after it: 90 (seconds), 90s, 30m or 2h"
+    )
 
     predict = command("predict", "Predict classes with a model file of `pynn train`, as CSV.")
     predict.add_argument("model", type=_path, metavar="MODEL", help="the model file")
@@ -201,6 +210,14 @@ def _whole_number(text: str, smallest: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) >= smallest):
         raise argparse.ArgumentTypeError(f"expected a whole number from {smallest}, got {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)([smh]?)", text, re.ASCII)
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"expected a time above 0 as 90, 90s, 30m or 2h, got {text!r}")
+    return seconds
 
 
 def _positive(text: str) -> float:

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["Nowhere", "abandon", "usable_streams"]
+from pynn.cli.errors import UsageError
+
+__all__ = ["Nowhere", "abandon", "put", "usable_streams"]
 
 _NEAR = {"–": "-", "−": "-", "×": "x", "·": "*", "²": "^2", "±": "+-", "…": "...", "’": "'", "→": "->"}
 
@@ -109,6 +111,22 @@ def _characters(stream) -> Iterator[None]:
     finally:
         with suppress(OSError, ValueError):
             stream.reconfigure(errors=errors)
+
+
+def put(text: str, *, kept: str = "") -> None:
+    """Writes a result to standard output; UsageError where that cannot take it, with what was `kept` all the same.
+
+    BrokenPipeError, that the reader wants no more, passes.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon(sys.stdout)
+        remedy = kept or "send it elsewhere"
+        raise UsageError(f"standard output cannot be written: {error.strerror}; {remedy}") from error
 
 
 def abandon(stream) -> None:

@@ -1,0 +1,56 @@
+"""Owns the networks that `pynn train` makes for data of a given shape."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pynn import models
+from pynn.cli.errors import UsageError
+from pynn.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from pynn.module import Module
+
+__all__ = ["image_network", "network"]
+
+
+def network(
+    kind: str | None, input_shape: tuple[int, ...], hidden: int, n_classes: int, rng: np.random.Generator
+) -> Sequential:
+    """A "cnn" or an "mlp" for samples of `input_shape`; None: the first for images, the second for features."""
+    images = len(input_shape) == 3
+    if kind == "cnn" and not images:
+        raise UsageError(
+            f"--model cnn needs images, the data have {input_shape[0]} features a sample: use --model mlp"
+        )
+    if images and kind != "mlp":
+        return image_network(input_shape, hidden, n_classes, rng=rng)
+    mlp = models.mlp(math.prod(input_shape), hidden, n_classes, rng=rng)
+    return Sequential(Flatten(), *mlp, input_shape=input_shape) if images else mlp
+
+
+def image_network(input_shape: tuple[int, ...], hidden: int, n_classes: int, *, rng=None) -> Sequential:
+    """Blocks Conv 3×3 – BN – ReLU, halved by max-pools until a side is below 8; FC – BN – ReLU – Dropout – FC.
+
+    The first block has 16 channels, each later one twice as many, up to 64: 28×28 images take three blocks.
+    """
+    layers: list[Module] = []
+    channels, height, width = input_shape
+    filters = 16
+    while True:
+        layers += [Conv2d(channels, filters, 3, padding=1, bias=False, rng=rng), BatchNorm2d(filters), ReLU()]
+        if min(height, width) < 8:
+            break
+        layers.append(MaxPool2d(2))
+        height, width = height // 2, width // 2
+        channels, filters = filters, min(2 * filters, 64)
+    return Sequential(
+        *layers,
+        Flatten(),
+        Linear(filters * height * width, hidden, bias=False, rng=rng),
+        BatchNorm1d(hidden),
+        ReLU(),
+        Dropout(0.5, rng=rng),
+        Linear(hidden, n_classes, rng=rng),
+        input_shape=input_shape,
+    )
