@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pynn.values import shown
+from pynn.values import as_float, shown
 
 __all__ = ["HISTORY", "Run", "TrainingDiverged", "checked_run"]
 
@@ -152,7 +152,7 @@ def _count(name: str, value, highest: int = MOST) -> int:
 
 
 def _figure(name: str, value, lowest: float, highest: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(as_float(value)) < math.inf:
         raise ValueError(f"its {name} is {shown(value)}, expected a finite number")
     if not lowest <= value <= highest:
         raise ValueError(f"its {name} is {shown(value)}, expected {lowest} to {highest}")
