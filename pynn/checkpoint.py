@@ -7,6 +7,7 @@ generator: the solver's and those that modules or `augment` hold (`1.rng`).
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
 import os
@@ -19,6 +20,7 @@ import numpy as np
 from pynn.conditions import OF_FIT, OF_SOLVER, described, difference, of_solver, optimizer_options
 from pynn.generators import checked_state, generator_state, set_generator_state
 from pynn.io import ModelFileError, read_tensors, write_tensors
+from pynn.optim import Optimizer
 from pynn.run import MOST, Run, checked_run
 from pynn.text import shown as as_text
 from pynn.values import as_float, is_number, shown
@@ -264,6 +266,10 @@ def _checked_settings(settings, solver: Solver, differing: set[str]) -> dict:
     for name, value in settings.items():
         if not _could_be(own[name], value):
             raise ValueError(f"its setting {name} is {shown(value)}")
+    if "optimizer" in settings:
+        twin = copy.copy(solver.optimizer)
+        _set_options(twin, settings["optimizer"])
+        getattr(twin, "_options", dict)()  # refuses what does not go together
     return settings if "max_grad_norm" in differing else settings | {"max_grad_norm": norm}
 
 
@@ -286,12 +292,15 @@ def _use_settings(settings: dict, solver: Solver) -> None:
     for name in ("lr", "weight_decay"):
         for group, value in zip(solver.optimizer.groups, settings.get(name, ()), strict=False):
             group[name] = value
-    for name, value in settings.get("optimizer", {}).items():
-        own = getattr(solver.optimizer, name)
-        setattr(solver.optimizer, name, tuple(value) if isinstance(own, tuple) else value)
+    _set_options(solver.optimizer, settings.get("optimizer", {}))
     if "max_grad_norm" in settings:
         norm = settings["max_grad_norm"]
         solver.max_grad_norm = math.inf if norm == "inf" else norm
+
+
+def _set_options(optimizer: Optimizer, options: dict) -> None:
+    for name, value in options.items():
+        setattr(optimizer, name, tuple(value) if isinstance(value, list) else value)
 
 
 # -- arrays -------------------------------------------------------------------------------------------------
