@@ -128,9 +128,7 @@ def check_pairing(model: Module, optimizer: Optimizer) -> None:
     if not {id(p) for p in optimizer.parameters} <= {id(p) for p in model.parameters()}:
         raise ValueError("Solver: the optimizer has parameters that the model lacks: build it from this model's")
     updated = {id(parameter) for parameter in optimizer.parameters}
-    left = [
-        path for path, p in model.named_parameters() if id(p) not in updated and getattr(p, "requires_grad", True)
-    ]
+    left = [path for path, p in model.named_parameters() if id(p) not in updated and p.requires_grad]
     if left:
         others = f" and {len(left) - 1} others" if len(left) > 1 else ""
         warnings.warn(

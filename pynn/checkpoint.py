@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pynn.conditions import OF_FIT, OF_SOLVER, described, difference, of_solver, optimizer_options
+from pynn.conditions import OF_FIT, OF_SOLVER, described, difference, of_solver, optimizer_options, trainable
 from pynn.generators import checked_state, generator_state, set_generator_state
 from pynn.io import ModelFileError, read_tensors, write_tensors
+from pynn.module import Module
 from pynn.optim import Optimizer
 from pynn.run import MOST, Run, checked_run
 from pynn.text import shown as as_text
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["checked_accept", "continued", "generators", "restore_checkpoint", "save_checkpoint"]
 
-MAY_CHANGE = {"model", "optimizer", "lr", "weight_decay", "max_grad_norm"}  # by callbacks
+MAY_CHANGE = {"model", "optimizer", "lr", "weight_decay", "max_grad_norm", "trainable"}  # by callbacks
 CONDITIONS = (*OF_SOLVER, *OF_FIT, "callbacks")
 
 
@@ -249,6 +250,7 @@ def _settings(solver: Solver) -> dict:
         "weight_decay": [float(group["weight_decay"]) for group in solver.optimizer.groups],
         "optimizer": optimizer_options(solver.optimizer),
         "max_grad_norm": described(solver.max_grad_norm),
+        "trainable": trainable(solver.model),
     }
 
 
@@ -263,14 +265,23 @@ def _checked_settings(settings, solver: Solver, differing: set[str]) -> dict:
     norm = settings.pop("max_grad_norm", None)
     if norm is not None and norm != "inf" and not (_could_be(1.0, norm) and norm > 0):
         raise ValueError(f"its max_grad_norm is {shown(norm)}")
+    if "trainable" in settings and not _are_places(own["trainable"], settings["trainable"]):
+        raise ValueError(f"its setting trainable is {shown(settings['trainable'])}")
     for name, value in settings.items():
-        if not _could_be(own[name], value):
+        if name != "trainable" and not _could_be(own[name], value):
             raise ValueError(f"its setting {name} is {shown(value)}")
     if "optimizer" in settings:
         twin = copy.copy(solver.optimizer)
         _set_options(twin, settings["optimizer"])
-        getattr(twin, "_options", dict)()  # refuses what does not go together
+        twin._options()  # refuses what does not go together
     return settings if "max_grad_norm" in differing else settings | {"max_grad_norm": norm}
+
+
+def _are_places(own: dict, value) -> bool:
+    """Whether `value` has two lists of names."""
+    if not isinstance(value, dict) or value.keys() != own.keys():
+        return False
+    return all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in value.values())
 
 
 def _could_be(own, value) -> bool:
@@ -293,9 +304,18 @@ def _use_settings(settings: dict, solver: Solver) -> None:
         for group, value in zip(solver.optimizer.groups, settings.get(name, ()), strict=False):
             group[name] = value
     _set_options(solver.optimizer, settings.get("optimizer", {}))
+    if "trainable" in settings:
+        _set_trainable(solver.model, settings["trainable"])
     if "max_grad_norm" in settings:
         norm = settings["max_grad_norm"]
         solver.max_grad_norm = math.inf if norm == "inf" else norm
+
+
+def _set_trainable(model: Module, places: dict) -> None:
+    for path, module in model.named_modules():  # parents first: each sets what is below it
+        module.trainable = path not in places["modules_fixed"]
+    for path, parameter in model.named_parameters():
+        parameter.requires_grad = path not in places["parameters_fixed"]
 
 
 def _set_options(optimizer: Optimizer, options: dict) -> None:

@@ -21,7 +21,16 @@ from pynn.values import shown
 if TYPE_CHECKING:
     from pynn.solver import Solver
 
-__all__ = ["OF_FIT", "OF_SOLVER", "described", "difference", "of_fit", "of_solver", "optimizer_options"]
+__all__ = [
+    "OF_FIT",
+    "OF_SOLVER",
+    "described",
+    "difference",
+    "of_fit",
+    "of_solver",
+    "optimizer_options",
+    "trainable",
+]
 
 OF_SOLVER = (
     "model",
@@ -33,6 +42,7 @@ OF_SOLVER = (
     "schedule",
     "augment",
     "max_grad_norm",
+    "trainable",
 )
 OF_FIT = (
     "x",
@@ -65,6 +75,7 @@ def of_solver(solver: Solver) -> dict:
         "schedule": described(solver.schedule, functions_by_name=True),
         "augment": described(solver.augment),
         "max_grad_norm": described(solver.max_grad_norm),
+        "trainable": trainable(solver.model),
     }
 
 
@@ -82,6 +93,14 @@ def optimizer_options(optimizer) -> dict:
         name: described(value)
         for name, value in vars(optimizer).items()
         if name not in {"groups", "parameters", "steps", "slots"} and not name.startswith("_")
+    }
+
+
+def trainable(model: Module) -> dict:
+    """Which modules and parameters are not trained, by path."""
+    return {
+        "modules_fixed": [path for path, module in model.named_modules() if not module.trainable],
+        "parameters_fixed": [path for path, p in model.named_parameters() if not p.requires_grad],
     }
 
 

@@ -372,8 +372,8 @@ class Solver:
 
         The solver is built as it was for the interrupted run. Model, optimizer, history, best weights and
         the state of every generator (the solver's and the layers') come from the file, so that the continued run
-        ends bit for bit as the uninterrupted one. So do the lr, weight decay and other numbers of the optimizer
-        and `max_grad_norm`, where callbacks changed them, and the state of callbacks that have `state_dict` and
+        ends bit for bit as the uninterrupted one. So do the lr, weight decay and other numbers of the optimizer,
+        `max_grad_norm` and what is trainable, where callbacks changed them, and the state of callbacks that have `state_dict` and
         `load_state_dict`; other state of callbacks is theirs to restore. The callbacks are called for the last
         epoch first where the run ended between its checkpoint and them.
 
@@ -381,7 +381,7 @@ class Solver:
         names of which this solver's and this `fit`'s are to be taken from now on: `accept="epochs"` makes a
         run longer. "model", "loss", "optimizer" (its kind and numbers beside lr and weight_decay; one that the
         kept state does not fit begins anew), "lr", "weight_decay", "batch_size", "schedule", "augment",
-        "max_grad_norm", "callbacks" (those with a state, which then is not restored), "x", "y",
+        "max_grad_norm", "trainable", "callbacks" (those with a state, which then is not restored), "x", "y",
         "validation_data" and "monitor" (with either of which the best epoch is sought anew), "transform",
         "epochs", "steps", "patience", "restore_best_weights".
 

@@ -37,6 +37,11 @@ def new_solver(model=None, loss=None, optimizer=None, **options):
     return Solver(model, loss or CrossEntropyLoss(), optimizer, **options)
 
 
+def body_fixed(model):
+    model[0].trainable = False
+    return model
+
+
 def stop_at(epoch):
     return lambda solver, logs: STOP if logs["epoch"] == epoch else None
 
@@ -93,6 +98,7 @@ OTHER_SOLVERS = {
     "augment": [{"augment": Scale(0.5)}, {"augment": shift}],
     "max_grad_norm": [{"max_grad_norm": 1.0}, {"max_grad_norm": None}, {"max_grad_norm": np.inf}],
     "callbacks": [{"callbacks": ReduceOnPlateau()}],
+    "trainable": [{"model": body_fixed(network())}],
     "transform": [{"transform": double}, {"transform": Standardize.from_data(X)}],
 }  # fmt: skip
 OTHER_FITS = {
@@ -233,6 +239,8 @@ def settings_change(solver, logs):
         solver.optimizer.groups[0]["weight_decay"] = 0.1
         solver.optimizer.betas = (0.7, 0.9)
         solver.max_grad_norm = 0.5
+        solver.model[2].trainable = False  # no dropout any more
+        solver.model[0].bias.requires_grad = False
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
