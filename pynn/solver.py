@@ -373,9 +373,9 @@ class Solver:
         The solver is built as it was for the interrupted run. Model, optimizer, history, best weights and
         the state of every generator (the solver's and the layers') come from the file, so that the continued run
         ends bit for bit as the uninterrupted one. So do the lr, weight decay and other numbers of the optimizer,
-        `max_grad_norm` and what is trainable, where callbacks changed them, and the state of callbacks that have `state_dict` and
-        `load_state_dict`; other state of callbacks is theirs to restore. The callbacks are called for the last
-        epoch first where the run ended between its checkpoint and them.
+        `max_grad_norm` and what is trainable, where callbacks changed them, and the state of callbacks that have
+        `state_dict` and `load_state_dict`; other state of callbacks is theirs to restore. Where the run ended
+        between its checkpoint and the callbacks, they are called for the last epoch first.
 
         A run under other conditions is refused, here or by `fit`, with the names of what differs. accept : those
         names of which this solver's and this `fit`'s are to be taken from now on: `accept="epochs"` makes a
