@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pynn.initializers import aligned_copy, aligned_zeros, unsampled
+from pynn.configuration import MAX_DEPTH, REGISTRY, arguments, describe, from_config, kept, key_of
+from pynn.initializers import aligned_copy, aligned_zeros
 from pynn.values import shown
 
 __all__ = ["LayerError", "LayerTypeError", "Module", "Parameter", "first_nonfinite", "from_config"]
 
 REAL = (np.dtype(np.float32), np.dtype(np.float64))
-MAX_DEPTH = 64  # of nested containers in a configuration
 
 
 class LayerError(ValueError):
@@ -141,20 +141,20 @@ class Module:
     - `backward(dout, *, input_grad=True)`: adds ∂L/∂parameter to each `Parameter.grad` and returns ∂L/∂x
       (None where `input_grad` is False),
     - `output_shape(input_shape)`: the output's shape without the batch axis, or LayerError,
-    - `config()`: the constructor's arguments as JSON values, from which `from_config` rebuilds the layer.
+    - `config()`, where the constructor's arguments are not all attributes of their names: these arguments as JSON
+      values, which a model file holds and `from_config` rebuilds the layer from.
 
     Attributes that are Parameters, Modules, or arrays named in `buffer_names` make up the state, also where they
     are in lists, tuples or dicts; assigning to a buffer copies the values into it. `backward` adds gradients by
     `Parameter.accumulate`, which passes over what is not trained; a `forward` that differs in training asks for
     `training and self.trainable`. A layer with
-    parameters has their `dtype`; a container overrides `children` and `outline`. Subclasses are known to
-    `from_config` by their class name, so a name can be used once.
+    parameters has their `dtype`; a container overrides `children` and `outline`. Files name a subclass by module
+    and name.
     """
 
     buffer_names: tuple[str, ...] = ()  # arrays that are state but not trained, as running_mean
     input_axes: tuple[str | int, ...] | None = None  # as ("N", 3, "H", "W"): numbers must match; None: any shape
     dtype: np.dtype | None = None  # None: float32 and float64 are both taken
-    registry: dict[str, type[Module]] = {}  # noqa: RUF012 - one registry, shared on purpose
     _cache: tuple | None = None  # what backward needs, from forward(training=True) until backward
     _defined: dict[str, object] = {}  # noqa: RUF012 - the class's own methods, as `class` defined them
     _trainable: bool
@@ -170,15 +170,10 @@ class Module:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         cls._defined = {name: value for name, value in vars(cls).items() if callable(value)}
-        if cls.__name__.startswith("_"):  # what layers share, no layer itself
-            return
-        known = Module.registry.setdefault(cls.__name__, cls)
-        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise TypeError(
-                f"a layer named {cls.__name__} exists already, in {known.__module__}: choose another name, "
-                "for models are rebuilt from their files by the names of their layers"
-            )
-        Module.registry[cls.__name__] = cls  # a class that is defined again, as in a notebook, replaces itself
+        if not (
+            cls.__name__.startswith("_") and cls.__module__.startswith("pynn.")
+        ):  # what layers share is no layer
+            REGISTRY[key_of(cls)] = cls  # one that is defined again, as in a notebook, replaces itself
 
     def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
         raise TypeError(f"{type(self).__name__} does not define forward")
@@ -191,11 +186,15 @@ class Module:
         return tuple(input_shape)
 
     def config(self) -> dict:
-        return {}
+        """The constructor's arguments as JSON values; here, those that are attributes of their names."""
+        return kept(self)
 
     def to_config(self) -> dict:
-        """{"type": class name, **config()}: JSON values, from which `from_config` rebuilds the module."""
-        return {"type": type(self).__name__, **self.config()}
+        """{"type": class, **config()}: JSON values, from which `from_config` rebuilds the module.
+
+        Raises LayerError where it could not be rebuilt: an argument is no attribute, or is none that JSON has.
+        """
+        return describe(self)
 
     def lower(self, graph, x):
         """Says to a `pynn.engine` graph what `forward` computes of its node `x`; returns the node of the output.
@@ -417,15 +416,19 @@ class Module:
 
     def __repr__(self) -> str:
         """The constructor's call, defaults left out."""
-        shown = []
-        for name, value in self.config().items():
+        try:
+            given = arguments(self)
+        except LayerError:  # not all arguments are attributes
+            return f"{type(self).__name__}(…)"
+        shown_ones = []
+        for name, value in given.items():
             value = tuple(value) if isinstance(value, list) else value
-            default = inspect.signature(type(self)).parameters[name].default
+            default = inspect.signature(type(self).__init__).parameters[name].default
             if default is inspect.Parameter.empty:
-                shown.append(repr(value))
+                shown_ones.append(shown(value))
             elif value != (default.__name__ if isinstance(default, type) else default):  # dtype=np.float32
-                shown.append(f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+                shown_ones.append(f"{name}={shown(value)}")
+        return f"{type(self).__name__}({', '.join(shown_ones)})"
 
 
 def _held(attributes: dict, kind: type) -> Iterator[tuple[str, Any]]:
@@ -436,52 +439,6 @@ def _held(attributes: dict, kind: type) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, list | tuple | dict):
             items = value.items() if isinstance(value, dict) else enumerate(value)
             yield from ((f"{name}.{key}", item) for key, item in items if isinstance(item, kind))
-
-
-def from_config(config: dict) -> Module:
-    """The module that `Module.to_config` described, its parameters all zero: `load_state_dict` fills them.
-
-    `config` may come from a hostile file: only registered Modules are made, from arguments that their
-    constructors check, and memory is not touched before `load_state_dict` has compared the shapes.
-    Raises ValueError, in a sentence, for anything else.
-    """
-    with unsampled():
-        return _build(config, "model", 0)
-
-
-def _build(config, where: str, depth: int) -> Module:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"model configuration: it is nested more than {MAX_DEPTH} deep")
-    if not isinstance(config, dict) or not isinstance(config.get("type"), str):
-        raise ValueError(
-            f'model configuration: expected {where} to be an object with a "type", got {config!r:.80}'
-        )
-    kind = Module.registry.get(config["type"])
-    if kind is None:
-        raise ValueError(
-            f"model configuration: {where} is a {config['type']!r:.80}, which is no known layer: "
-            "import the module that defines it first"
-        )
-    expected = inspect.signature(kind).parameters
-    arguments: dict = {}
-    positional: list = []
-    for name, value in config.items():
-        if name == "type":
-            continue
-        if name not in expected or name == "rng":
-            raise ValueError(f"model configuration: {where} ({kind.__name__}) takes no argument {name!r:.80}")
-        if isinstance(value, dict):
-            value = _build(value, f"{where}.{name}", depth + 1)
-        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            value = [_build(item, f"{where}.{name}[{i}]", depth + 1) for i, item in enumerate(value)]
-        if expected[name].kind is inspect.Parameter.VAR_POSITIONAL:
-            positional = value if isinstance(value, list) else [value]
-        else:
-            arguments[name] = value
-    try:
-        return kind(*positional, **arguments)
-    except (TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise ValueError(f"model configuration: {where} cannot be made: {error!s:.300}") from error
 
 
 def first_nonfinite(model: Module, x: np.ndarray) -> str | None:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from pynn.configuration import MAX_DEPTH, REGISTRY
 from pynn.gradcheck import gradcheck
 from pynn.initializers import INITIALIZERS, initialize, unsampled
 from pynn.layers import (
@@ -22,9 +23,10 @@ from pynn.layers import (
     ReLU,
     Residual,
     Sequential,
+    Tanh,
     VanillaDropout,
 )
-from pynn.module import MAX_DEPTH, LayerError, LayerTypeError, Module, Parameter, first_nonfinite, from_config
+from pynn.module import LayerError, LayerTypeError, Module, Parameter, first_nonfinite, from_config
 
 
 def rng(seed=0):
@@ -282,17 +284,190 @@ def test_errors_survive_pickling():
 # -- names ------------------------------------------------------------------------------------------------------
 
 
-def test_a_layer_name_can_be_used_once():
-    with pytest.raises(TypeError, match=r"a layer named Linear exists already, in .*: choose another name"):
-        type("Linear", (Module,), {"__module__": "mine"})
-    assert Module.registry["Linear"] is Linear
+def define(module, name="Block", **members):
+    """A class as `module` would define it."""
+    return type(name, (Module,), {"__module__": module, "__qualname__": name, **members})
 
 
-def test_a_class_defined_again_replaces_itself():
-    first, second = (type("Redefined", (Module,), {"__module__": "notebook"}) for _ in range(2))
+@pytest.fixture
+def no_traces():
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+@pytest.mark.usefixtures("no_traces")
+def test_two_modules_may_each_define_a_block():
+    blocks = [define("nets"), define("other.nets"), define("nets", "Linear")]
+    for block, key in zip(blocks, ("nets.Block", "other.nets.Block", "nets.Linear"), strict=True):
+        config = Sequential(block()).to_config()
+        assert config["layers"][0]["type"] == key
+        assert type(from_config(config)[0]) is block
+    assert type(from_config({"type": "Linear", "in_features": 1, "out_features": 1})) is Linear
+
+
+@pytest.mark.usefixtures("no_traces")
+@pytest.mark.parametrize("module", ["notebook", "__main__"])
+def test_a_class_defined_again_replaces_itself(module):
+    first, second = define(module), define(module)
     assert first is not second
-    assert type(from_config({"type": "Redefined"})) is second
-    del Module.registry["Redefined"]
+    assert type(from_config(first().to_config())) is second
+
+
+@pytest.mark.usefixtures("no_traces")
+def test_plain_names_of_older_files_and_those_of_scripts_stand_for_the_one_class_that_fits():
+    block = define("nets")
+    assert type(from_config({"type": "Block"})) is block
+    assert type(from_config({"type": "__main__.Block"})) is block
+    with pytest.raises(ValueError, match=r"model is a 'other.Block', which is no known layer: import the module"):
+        from_config({"type": "other.Block"})
+    define("other.nets")
+    for name in ("Block", "__main__.Block"):
+        message = f"model is a '{name}', which may be nets.Block or other.nets.Block: import only the module"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            from_config({"type": name})
+    REGISTRY.clear()
+    script = define("__main__")
+    assert type(from_config({"type": "nets.Block"})) is script
+
+
+# -- descriptions -----------------------------------------------------------------------------------------------
+
+
+class Scaled(Module):
+    """Its arguments are attributes, so that nothing else is needed."""
+
+    def __init__(self, factor, *layers, shape=(1, 2), dtype=np.float32, inner=None, rng=None):
+        self.factor, self.layers, self.shape, self.inner = factor, layers, shape, inner
+        self.dtype, self.rng = np.dtype(dtype), rng
+        self.weight = Parameter(np.ones(self.shape, self.dtype))
+
+
+def test_arguments_are_the_attributes_of_their_names():
+    layer = Scaled(np.float32(0.5), ReLU(), Linear(2, 3), shape=(2, 3), dtype=np.float64, inner=Residual(ReLU()))
+    config = json.loads(json.dumps(layer.to_config()))
+    assert config["type"].endswith("test_module.Scaled")
+    assert [config["factor"], config["shape"], config["dtype"]] == [0.5, [2, 3], "float64"]
+    assert config["inner"] == {"type": "Residual", "body": {"type": "ReLU"}, "shortcut": None}
+    twin = from_config(config)
+    assert twin.to_config() == layer.to_config()
+    assert twin.weight.shape == (2, 3)
+    assert repr(layer).startswith("Scaled(0.5, ")
+
+
+class Unkept(Module):
+    def __init__(self, width):
+        self.weight = Parameter(np.ones(width))
+
+
+class Moved(Module):
+    def __init__(self, factor=1.0):
+        self.factor = 2 * factor
+
+
+class Stars(Module):
+    def __init__(self, *sizes, **options):
+        self.sizes = sizes
+
+
+class MyDropout(Dropout):
+    """Has one argument more than the config that it inherits knows."""
+
+    def __init__(self, p, scale=1.0):
+        super().__init__(p)
+        self.scale = scale
+
+
+class Forgetful(MyDropout):
+    def __init__(self, p, strength=1.0):
+        super().__init__(p)
+
+
+class Passing(Conv2d):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class Named(Sequential):
+    def __init__(self, n_classes, activation="relu"):
+        super().__init__(Linear(4, 5), ReLU() if activation == "relu" else Tanh(), Linear(5, n_classes))
+        self.n_classes, self.activation = n_classes, activation
+
+
+class Wrong(Module):
+    def config(self):
+        return {"width": 3}
+
+
+class Holder(Module):
+    def __init__(self, value=None):
+        self.value = value
+
+
+def altered(change):
+    model = Named(3)
+    change(model)
+    return model
+
+
+@pytest.mark.parametrize(("model", "message"), [
+    (Unkept(3), "[Unkept] a file cannot hold it: its constructor takes width, but no attribute says what that "
+                "was: set self.width, or define config()"),
+    (Stars(1), "[Stars] a file cannot hold it: its constructor takes **options, but no attribute"),
+    (Passing(1, 2, 3), "[Passing] a file cannot hold it: its constructor takes *args, but no attribute"),
+    (Forgetful(0.5), "[Forgetful] a file cannot hold it: its constructor takes strength, but no"),
+    (Moved(), "[Moved] a file cannot hold it: rebuilt from its arguments, it is another, or has other arguments"),
+    (Wrong(), "[Wrong] config() gives 'width', which its constructor does not take"),
+    (Sequential(ReLU(), Residual(Unkept(3))), "[1.body Unkept] a file cannot hold it: its constructor tak"),
+    (Holder(lambda x: x), "[Holder] a file cannot hold its argument 'value', <function"),
+    (Holder(np.ones(3)), "cannot hold its argument 'value', an array of shape (3,) and dtype float64: it holds"),
+    (Holder({1, 2}), "cannot hold its argument 'value', {1, 2}: it holds finite numbers, text, layers and lists"),
+    (Holder(float("nan")), "cannot hold its argument 'value', nan"),
+    (Holder([float("inf")]), "cannot hold its argument 'value', inf"),
+    (Holder({"a": 1}), "cannot hold it: model configuration: expected model.value to be an object"),
+    (Holder(10**5000), "[Holder] a file cannot hold it: "),
+    (altered(lambda m: setattr(m, "layers", (*m.layers[:2], Linear(5, 4)))), "from its arguments, 2 is"),
+    (altered(lambda m: setattr(m, "layers", (m[0], Tanh(), m[2]))), "rebuilt from its arguments, 1 is another"),
+    (altered(lambda m: setattr(m[0], "forward", len)), "its 0.forward was replaced in this one object"),
+    (altered(lambda m: setattr(m[0], "extra", Parameter(np.ones(2)))), "its 0.extra has another shape or dtype"),
+])  # fmt: skip
+def test_what_could_not_be_rebuilt_is_refused(model, message):
+    with pytest.raises(LayerError, match=re.escape(message)) as caught:
+        model.to_config()
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "model", [MyDropout(0.25, scale=3.0), Named(3, "tanh"), Sequential(Named(2), MyDropout(0.5))], ids=repr
+)
+def test_subclasses_with_constructors_of_their_own_are_rebuilt(model):
+    twin = from_config(json.loads(json.dumps(model.to_config())))
+    assert [(p, type(m)) for p, m in twin.named_modules()] == [(p, type(m)) for p, m in model.named_modules()]
+    assert twin.to_config() == model.to_config()
+
+
+def test_a_list_that_holds_itself_is_refused():
+    value = []
+    value.append(value)
+    with pytest.raises(LayerError, match="a file cannot hold its argument 'value'"):
+        Holder(value).to_config()
+
+
+def test_layers_that_files_cannot_hold_can_be_printed():
+    assert repr(Unkept(3)) == "Unkept(…)"
+    assert "Unkept(…)" in str(Sequential(Unkept(3)))
+
+
+def nested(depth):
+    model = ReLU()
+    for _ in range(depth):
+        model = Residual(model)
+    return model
+
+
+def test_nesting_ends_where_files_end():
+    assert from_config(nested(64).to_config()).to_config() == nested(64).to_config()
 
 
 # -- configurations ---------------------------------------------------------------------------------------------

@@ -8,23 +8,26 @@ __all__ = ["GELU", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
 
 
 class _Activation(Module):
-    """What activations share; `op` is the name of their kernels, which take the arguments in `config`."""
+    """What activations share; `op` is the name of their kernels, which take `_options`."""
 
     op: str
 
+    def _options(self) -> dict:
+        return {}
+
     def forward(self, x, *, training=False):
         x = self._check_input(x)
-        out = getattr(cnn_ext, f"{self.op}_forward")(x, **self.config())
+        out = getattr(cnn_ext, f"{self.op}_forward")(x, **self._options())
         if training:
             self._keep(out, x)
         return out
 
     def backward(self, dout, *, input_grad=True):
         dout, (x,) = self._take(dout)
-        return getattr(cnn_ext, f"{self.op}_backward")(dout, x, **self.config()) if input_grad else None
+        return getattr(cnn_ext, f"{self.op}_backward")(dout, x, **self._options()) if input_grad else None
 
     def lower(self, graph, x):
-        return graph.activation(x, self.op, **self.config())
+        return graph.activation(x, self.op, **self._options())
 
 
 class ReLU(_Activation):
@@ -41,7 +44,7 @@ class LeakyReLU(_Activation):
     def __init__(self, negative_slope: float = 0.01):
         self.negative_slope = number(self, "negative_slope", negative_slope, lambda v: v >= 0, "0 or more")
 
-    def config(self):
+    def _options(self):
         return {"negative_slope": self.negative_slope}
 
 

@@ -129,10 +129,6 @@ class Sequential(_Container):
     def summary(self, input_shape=None):
         return summary(self, self.input_shape if input_shape is None else input_shape)
 
-    def config(self):
-        shape = None if self.input_shape is None else list(self.input_shape)
-        return {"layers": [layer.to_config() for layer in self], "input_shape": shape}
-
 
 class Residual(_Container):
     """y = body(x) + shortcut(x), or body(x) + x where `shortcut` is None (He et al. 2016, arXiv:1512.03385).
@@ -192,9 +188,3 @@ class Residual(_Container):
         yield from super().outline(input_shape, name, depth)
         for child, module in self.children():
             yield from module.outline(input_shape, child, depth + 1)
-
-    def config(self):
-        return {
-            "body": self.body.to_config(),
-            "shortcut": None if self.shortcut is None else self.shortcut.to_config(),
-        }

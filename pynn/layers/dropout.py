@@ -58,9 +58,6 @@ class Dropout(_Masked):
     def lower(self, graph, x):
         return graph.dropout(x, self)
 
-    def config(self):
-        return {"p": self.p}
-
 
 class VanillaDropout(_Masked):
     """Training: y = x · m, with m = 1 with probability `keep`, else 0. Evaluation: y = x · keep.
@@ -80,6 +77,3 @@ class VanillaDropout(_Masked):
 
     def _infer(self, x):
         return x * x.dtype.type(self.keep) if self.rescale else x
-
-    def config(self):
-        return {"keep": self.keep, "rescale": self.rescale}

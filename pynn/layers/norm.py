@@ -70,14 +70,6 @@ class _BatchNorm(Module):
     def lower(self, graph, x):
         return graph.batch_norm(x, self)
 
-    def config(self):
-        return {
-            "num_features": self.num_features,
-            "momentum": self.momentum,
-            "eps": self.eps,
-            "dtype": self.dtype.name,
-        }
-
 
 class BatchNorm1d(_BatchNorm):
     """y = weight · x̂ + bias,   x̂ = (x − μ) / √(σ² + eps), per feature, for x (N, C).

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from pynn.configuration import REGISTRY
 from pynn.gradcheck import gradcheck
 from pynn.layers import (
     GELU,
@@ -27,7 +28,7 @@ from pynn.layers import (
     Tanh,
     VanillaDropout,
 )
-from pynn.module import LayerError, LayerTypeError, Module, from_config
+from pynn.module import LayerError, LayerTypeError, from_config
 
 
 def rng(seed=0):
@@ -540,4 +541,4 @@ def test_every_public_layer_is_a_module_known_by_name():
     import pynn.layers
 
     for name in pynn.layers.__all__:
-        assert Module.registry[name] is getattr(pynn.layers, name)
+        assert REGISTRY[name] is getattr(pynn.layers, name)
