@@ -152,10 +152,10 @@ def refuse_differences(then: dict, now: dict, accept: Collection[str]) -> None:
     """ConditionsDiffer where a run's conditions, as far as they are known, are others `now` and not accepted."""
     found = {name: text for name, value in now.items() if (text := _difference(name, then, value))}
     if refused := {name: text for name, text in found.items() if name not in accept}:
-        names = ", ".join(map(repr, refused))
+        said = "; ".join(as_text(text, 90) for text in list(refused.values())[:2])
+        names = ", ".join(map(repr, list(refused)[:4])) + (", …" if len(refused) > 4 else "")
         raise ConditionsDiffer(
-            f"is of another run: {'; '.join([*refused.values()][:3])}; "
-            f"make it the same, or take it up by resume(path, accept=[{names}])"
+            f"is of another run: {said}: make it the same, or take it up by resume(path, accept=[{names}])"
         )
 
 

@@ -317,6 +317,7 @@ class Solver:
                 x_val, y_val = validation_pair(validation_data)
                 validation_data = self._checked_pair("validation x", x_val, "validation y", y_val)
             self._check_monitors(monitor, patience, validation_data)
+            self._paired = False  # somebody may have put other layers or parameters into the model
             self._require_pair()
             time_limit = require_time(time_limit)
             batches = batch_slices(len(x), self.batch_size)
