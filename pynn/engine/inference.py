@@ -1,63 +1,73 @@
-"""Owns the plan of inference: batch norm folded into the product before it, weights packed once."""
+"""Owns the plans of inference: batch norm folded into the product before it, weights packed once."""
 
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import numpy as np
 
 from cnn_ext import blocked, get_num_threads
-from pynn.engine.graph import Likeness, Node, NotLowered, memory_of, naming, trace
+from pynn.engine.graph import Likeness, Node, NotLowered, memory_of, trace
 from pynn.engine.memory import Arena
-from pynn.engine.plan import Group, Step, Value, group, input_value, new_value, passing, weights_of, window_of
-from pynn.module import LayerError, Module
+from pynn.engine.plan import (
+    Group,
+    Step,
+    Value,
+    calling,
+    group,
+    input_value,
+    is_plain,
+    new_value,
+    passing,
+    weights_of,
+    window_of,
+)
+from pynn.engine.pool import Constants, Pool
+from pynn.module import LayerError, Module, Parameter
 
 __all__ = ["Frozen", "Predictor", "freeze"]
 
-PLANS = 8  # batch sizes whose plans are kept
-
 
 class Predictor:
-    """The outputs of `model` in evaluation mode, as the model's own but faster.
+    """The outputs of `model` in evaluation mode, as the model's own but faster; any number of threads may call it.
 
     `refresh()` takes over the model's present parameters and statistics: to be called once they have changed.
+    Calls that are running then end with those they began with.
     """
 
     def __init__(self, model: Module):
         self.model = model
-        self._plans: dict[tuple, _Plan | None] = {}
-        self._stale: set[tuple] = set()
+        self._pool = Pool(functools.partial(_plan, model))
 
     def refresh(self) -> None:
-        self._stale = set(self._plans)
+        self._pool.outdate()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.ndim not in (2, 4) or x.size == 0:
-            return self.model(x)
-        if x.shape in self._stale:
-            self._stale.remove(x.shape)
-            plan = self._plans[x.shape]
-            if plan is not None and plan.likeness.holds():
-                plan.refresh()
-            else:
-                del self._plans[x.shape]
-        if x.shape not in self._plans:
-            while len(self._plans) >= PLANS:
-                self._stale.discard(shape := next(iter(self._plans)))
-                self._plans.pop(shape)
-            try:
-                self._plans[x.shape] = _Plan(self.model, x.shape)
-            except (NotLowered, LayerError):  # the model says it itself, of this very x
-                self._plans[x.shape] = None
-        plan = self._plans[x.shape]
-        return self.model(x) if plan is None else plan(x)
+        plan = None
+        if isinstance(x, np.ndarray) and x.dtype == np.float32 and x.ndim in (2, 4) and x.size:
+            plan, threads, place = self._pool.lend(x.shape)
+        if plan is None:
+            with np.errstate(all="ignore"):  # as in kernels: what overflows is infinite
+                return self.model(x)
+        try:
+            return plan(x, threads)
+        finally:
+            self._pool.give_back(plan, place)
+
+    def __getstate__(self) -> dict:
+        return {"model": self.model}  # a copy makes its own plans
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["model"])  # type: ignore[misc]
 
 
 class Frozen(Predictor):
     """A model as it was when it was frozen, ready for inference: `frozen(x)` is what `model(x)` was, to rounding.
 
-    x : (N, …) as the model takes it. Batches of one size in a row are fastest. For one Python thread at a time.
+    x : (N, …) as the model takes it. Batches of one size in a row are fastest. Any number of Python threads may
+    call it at once: each call then takes its share of the processors. It can be copied and pickled.
     """
 
     def refresh(self) -> None:
@@ -71,16 +81,24 @@ def freeze(model: Module) -> Frozen:
     return Frozen(copy.deepcopy(model))
 
 
-class _Plan:
-    """The steps for one batch shape."""
+def _plan(model: Module, x_shape: tuple[int, ...], constants: Constants) -> _Plan | None:
+    try:
+        return _Plan(model, x_shape, constants)
+    except (NotLowered, LayerError):  # the model says it itself, of this very x
+        return None
 
-    def __init__(self, model: Module, x_shape: tuple[int, ...]):
+
+class _Plan:
+    """The steps for one batch shape, for one call at a time."""
+
+    def __init__(self, model: Module, x_shape: tuple[int, ...], constants: Constants):
         graph, self.y = trace(model, x_shape[1:], training=False)
         self.model, self.likeness, self.n, self.x = model, Likeness(model, graph.lowered), x_shape[0], graph.input
-        self.arena, self.constants = Arena(), Arena()  # rewritten in every call; written by `refresh` alone
-        if any(p.data.dtype != np.float32 or not p.data.flags.c_contiguous for p in model.parameters()):
-            raise NotLowered("parameters are not contiguous float32")
-        self.preparations: list[Step] = []  # from parameters to what the steps read
+        if any(p.data.dtype != np.float32 for p in model.parameters()):
+            raise NotLowered("parameters are not float32")
+        self.arena = Arena()  # rewritten in every call
+        self.constant = constants.taking(Arena().take)  # written by `refresh` alone
+        self.preparations: list[Step] = []  # from parameters to constants
         self.steps: list[Step] = []
         self.values = {graph.input: input_value(graph.input, self.n, self.arena, training=False)}
         groups = group(graph.nodes, training=False)
@@ -94,15 +112,14 @@ class _Plan:
                     self.arena.give_back(self.values[memory_of(source)].array)
             self.arena.turn()
         self.steps = blocked.joined(self.steps, passing(groups, self.values))
-        self.refresh()
+        self.nbytes = self.arena.nbytes
 
     def refresh(self) -> None:
         threads = get_num_threads()
         for step in self.preparations:
             step(threads)
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        threads = get_num_threads()
+    def __call__(self, x: np.ndarray, threads: int) -> np.ndarray:
         self.values[self.x].pack(np.ascontiguousarray(x))
         for step in self.steps:
             step(threads)
@@ -125,27 +142,24 @@ class _Plan:
             return [blocked.activation(node.options["function"], x.at, out.at, node.options["negative_slope"])]
         if node.kind == "add":
             return [blocked.combine(x.at, self._value(node.inputs[1]).at, out.at, product=False)]
-        unpacked = np.zeros((self.n, *node.inputs[0].shape), np.float32)
-
-        def forward(_):
-            x.unpack(unpacked)
-            with naming(self.model, node.module):
-                out.pack(np.ascontiguousarray(node.module.forward(unpacked, training=False)))
-
-        return [forward]
+        unpacked = self.arena.zeros((self.n, *node.inputs[0].shape))
+        return [calling(self.model, node.module, x, unpacked, out, training=False)]
 
     def _product(self, made: Group, x: Value, out: Value) -> list[Step]:
         layer = made.first.module
-        weight, bias = layer.weight.data, layer.bias.data if layer.bias else None
+        bias: np.ndarray | None
         if made.norm:
             weight, bias = self._folded(layer, made.norm.module)
+        else:
+            weight = layer.weight.data if is_plain(layer.weight.data) else self._copied(layer.weight)
+            bias = self._copied(layer.bias) if layer.bias else None
         packs, steps = blocked.convolution(
             x.at,
             weights_of(made.first, weight),
             bias,
             out.at,
             relu=made.relu is not None,
-            new=self.constants.take,
+            new=self.constant,
             keep=True,
             **window_of(made.first),
         )
@@ -154,31 +168,32 @@ class _Plan:
 
     def _folded(self, layer: Any, norm: Any) -> tuple[np.ndarray, np.ndarray]:
         """Weight and bias of a product with the batch norm after it: scale · (w ∗ x + b − mean) + norm.bias."""
-        weight = np.empty_like(layer.weight.data)
-        bias = np.empty_like(norm.bias.data)
+        weight = self.constant(layer.weight.size).reshape(layer.weight.shape)
+        bias = self.constant(norm.bias.size)
 
         def fold(_):
-            scale = norm.weight.data / np.sqrt(norm.running_var + np.float32(norm.eps))
-            by_feature = scale[:, None, None, None] if weight.ndim == 4 else scale
-            np.multiply(layer.weight.data, by_feature, out=weight)
-            shift = -norm.running_mean if layer.bias is None else layer.bias.data - norm.running_mean
-            bias[...] = norm.bias.data + shift * scale
+            with np.errstate(all="ignore"):
+                scale = norm.weight.data / np.sqrt(norm.running_var + np.float32(norm.eps))
+                by_feature = scale[:, None, None, None] if weight.ndim == 4 else scale
+                np.multiply(layer.weight.data, by_feature, out=weight)
+                shift = -norm.running_mean if layer.bias is None else layer.bias.data - norm.running_mean
+                bias[...] = norm.bias.data + shift * scale
 
         self.preparations.append(fold)
         return weight, bias
 
+    def _copied(self, parameter: Parameter) -> np.ndarray:
+        """What `parameter` was when the plan was refreshed, in memory of any kernel's liking."""
+        copied = self.constant(parameter.size).reshape(parameter.shape)
+        self.preparations.append(lambda _: np.copyto(copied, parameter.data))
+        return copied
+
     def _norm(self, node: Node, x: Value) -> blocked.Norm:
         layer = node.module
-        unused = np.zeros_like(layer.weight.data)
+        weight, bias, unused = self._copied(layer.weight), self._copied(layer.bias), self.constant(layer.bias.size)
         channels = x.at.lanes * x.at.channel_blocks
-        norm = blocked.norm(
-            layer.weight.data,
-            layer.bias.data,
-            unused,
-            unused,
-            layer.eps,
-            channels=channels,
-            new=self.constants.take,
+        norm = blocked.norm(weight, bias, unused, unused, layer.eps, channels=channels, new=self.constant)
+        self.preparations.append(
+            lambda _: norm.use(*map(np.ascontiguousarray, (layer.running_mean, layer.running_var)))
         )
-        self.preparations.append(lambda _: norm.use(layer.running_mean, layer.running_var))
         return norm

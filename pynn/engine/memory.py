@@ -21,6 +21,7 @@ class Arena:
         self.resting: list[np.ndarray] = []
         self.given: list[np.ndarray] = []
         self.used: dict[int, np.ndarray] = {}  # blocks by their address
+        self.nbytes = 0  # of all blocks
 
     def take(self, count: int) -> np.ndarray:
         """An array of `count` floats with arbitrary, finite content."""
@@ -31,8 +32,15 @@ class Arena:
             raw = np.zeros(count * 4 + _ALIGNMENT, np.uint8)
             start = -raw.ctypes.data % _ALIGNMENT
             block = raw[start : start + count * 4].view(np.float32)
+            self.nbytes += raw.nbytes
         self.used[block.ctypes.data] = block
         return block[:count]
+
+    def zeros(self, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+        """An array of its own, which nobody gives back."""
+        array: np.ndarray = np.zeros(shape, dtype)
+        self.nbytes += array.nbytes
+        return array
 
     def give_back(self, array: np.ndarray) -> None:
         """Lets somebody have the block of `array`, from the turn after next on."""

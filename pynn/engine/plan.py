@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 
 from cnn_ext import blocked
-from pynn.engine.graph import Node
+from pynn.engine.graph import Node, naming
 from pynn.engine.memory import Arena
+from pynn.module import LayerTypeError, Module
 
 __all__ = [
     "POINT",
     "Group",
     "Step",
     "Value",
+    "calling",
     "group",
     "input_value",
+    "is_plain",
     "new_value",
     "passing",
     "weights_of",
@@ -179,3 +182,31 @@ def weights_of(product: Node, array: np.ndarray) -> blocked.Weights:
 def window_of(product: Node) -> dict:
     """Stride, padding and dilation of a product."""
     return product.options or {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+
+
+def is_plain(array: np.ndarray) -> bool:
+    """Whether kernels can work on an array of the user's as it is."""
+    flags = array.flags
+    return array.dtype == np.float32 and flags.c_contiguous and flags.writeable and flags.aligned
+
+
+def calling(model: Module, layer: Module, x: Value, unpacked: np.ndarray, out: Value, *, training: bool) -> Step:
+    """out = layer.forward(x), by way of `unpacked`; errors as from `model`, of which it is a part."""
+
+    def forward(_):
+        x.unpack(unpacked)
+        with naming(model, layer), np.errstate(all="ignore"):  # as in kernels: what overflows is infinite
+            given = layer.forward(unpacked, training=training)
+            out.pack(np.ascontiguousarray(checked(layer, "forward", given, out.shape)))
+
+    return forward
+
+
+def checked(layer: Module, method: str, given: object, shape: tuple[int, ...]) -> np.ndarray:
+    """`given`, which a layer's method returned, refused unless it is float32 of `shape`."""
+    if isinstance(given, np.ndarray) and given.dtype == np.float32 and given.shape == shape:
+        return given
+    got = f"{given.dtype} of shape {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
+    raise layer._refuse(
+        f"expected {method} to give float32 of shape {shape}, got {got}: mend its {method}", LayerTypeError
+    )

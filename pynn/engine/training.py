@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from math import prod
 
 import numpy as np
 
 from cnn_ext import blocked, get_num_threads
+from pynn.engine import process
 from pynn.engine.graph import Likeness, Node, NotLowered, memory_of, naming, trace
 from pynn.engine.memory import Arena
 from pynn.engine.plan import (
@@ -14,8 +16,11 @@ from pynn.engine.plan import (
     Group,
     Step,
     Value,
+    calling,
+    checked,
     group,
     input_value,
+    is_plain,
     new_value,
     passing,
     weights_of,
@@ -26,48 +31,99 @@ from pynn.module import LayerError, Module
 __all__ = ["Trainer"]
 
 PLANS = 4  # batch sizes whose plans are kept: an epoch has two
+BYTES = 2**30  # beyond which plans are given up for a new one
+_ELSEWHERE = "Trainer: another thread has begun a step with this model: train a model from one thread at a time"
 
 
 class Trainer:
     """Forward and backward of `model` in training, as the model's own but faster, and with gradients that are set.
 
-    `forward(x)` returns the scores, in memory that the next call overwrites; `backward(dscores)` sets every
-    `Parameter.grad` (it does not add to it); `accept()` then takes the batch's statistics into the running ones of
-    batch norm. A model or an x that cannot be computed here is computed by the model itself, its errors with it.
+    `forward(x)` returns the scores, in memory that the next call overwrites; `backward(dscores)`, once for each
+    forward, sets every `Parameter.grad` (it does not add to it); `accept()` then takes the batch's statistics into
+    the running ones of batch norm. A model or an x that cannot be computed here is computed by the model itself,
+    its errors with it. A step belongs to the thread that began it.
+
+    Raises ValueError where another thread is within a step, and for a `dscores` of another shape than the scores',
+    TypeError for one of another dtype.
     """
 
     def __init__(self, model: Module):
         self.model = model
         self._plans: dict[tuple, _Plan | None] = {}
         self._plan: _Plan | None = None
+        self._scores: np.ndarray | None = None  # of the forward pass that waits for its backward pass
+        self._before: list[
+            tuple[np.ndarray, np.ndarray]
+        ] = []  # statistics that layers have moved, and what they were
+        self._turn = _Turn()
+
+    def __getstate__(self) -> dict:
+        return {"model": self.model}  # a copy makes its own plans
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["model"])  # type: ignore[misc]
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self._plan = self._plan_for(x)
-        if self._plan is None:
-            self._before = [(array, array.copy()) for _, array in self.model.named_buffers()]
-            return self.model.forward(x, training=True)
-        return self._plan.forward(x)
+        self._turn.take(begins=True)
+        try:
+            self._scores, self._before, self._plan = None, [], self._plan_for(x)
+            if self._plan is None:
+                self._before = [(array, array.copy()) for _, array in self.model.named_buffers()]
+                with np.errstate(all="ignore"):  # as in kernels: what overflows is infinite
+                    self._scores = self.model.forward(x, training=True)
+            else:
+                self._scores = self._plan.forward(x)
+            return self._scores
+        finally:
+            self._turn.give_back()
 
     def backward(self, dscores: np.ndarray) -> None:
-        if self._plan is None:
-            self.model.zero_grad()
-            self.model.backward(dscores, input_grad=False)
-        else:
-            self._plan.backward(dscores)
+        self._turn.take()
+        try:
+            self._check(dscores)
+            self._scores = None
+            if self._plan is None:
+                self.model.zero_grad()
+                with np.errstate(all="ignore"):
+                    self.model.backward(dscores, input_grad=False)
+            else:
+                self._plan.backward(dscores)
+        finally:
+            self._turn.give_back()
 
     def accept(self) -> None:
         """The step is taken: the running statistics move."""
-        if self._plan is not None:
-            self._plan.accept()
+        self._turn.take()
+        try:
+            if self._plan is not None:
+                self._plan.accept()
+        finally:
+            self._turn.give_back()
 
     def reject(self) -> None:
         """The step is not taken: running statistics are as before `forward`."""
-        if self._plan is not None:
-            self._plan.reject()
-        else:
-            for array, before in self._before:
-                array[...] = before
-            self.model.release()
+        self._turn.take()
+        try:
+            if self._plan is not None:
+                self._plan.reject()
+            else:
+                for array, before in self._before:
+                    array[...] = before
+                self.model.release()
+        finally:
+            self._turn.give_back()
+
+    def _check(self, dscores) -> None:
+        if self._scores is None:
+            raise ValueError("Trainer.backward: nothing to go by: call forward(x) before each backward")
+        if not isinstance(dscores, np.ndarray) or dscores.dtype != self._scores.dtype:
+            got = dscores.dtype if isinstance(dscores, np.ndarray) else f"a {type(dscores).__name__}"
+            raise TypeError(f"Trainer.backward: expected dscores of {self._scores.dtype}, got {got}: convert it")
+        if dscores.shape != self._scores.shape:
+            raise ValueError(
+                f"Trainer.backward: expected dscores of the scores' shape {self._scores.shape}, "
+                f"got {dscores.shape}: a loss's gradient has an entry for each score"
+            )
 
     def _plan_for(self, x) -> _Plan | None:
         if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.ndim not in (2, 4) or x.size == 0:
@@ -75,7 +131,8 @@ class Trainer:
         plan = self._plans.get(x.shape)
         if x.shape in self._plans and (plan is None or plan.is_current()):
             return plan
-        while len(self._plans) >= PLANS:
+        self._plans.pop(x.shape, None)
+        while self._plans and (len(self._plans) >= PLANS or self._nbytes() > BYTES):
             self._plans.pop(next(iter(self._plans)))
         try:
             plan = _Plan(self.model, x.shape)
@@ -83,6 +140,30 @@ class Trainer:
             plan = None
         self._plans[x.shape] = plan
         return plan
+
+    def _nbytes(self) -> int:
+        return sum(plan.nbytes for plan in self._plans.values() if plan is not None)
+
+
+class _Turn:
+    """Whose step it is: one thread's at a time, from its forward pass on until another thread's."""
+
+    def __init__(self) -> None:
+        self.lock, self.owner, self.process = threading.Lock(), threading.get_ident(), process.number
+
+    def take(self, begins: bool = False) -> None:
+        if self.process != process.number:  # a forked child, where nobody else is there, whoever had the lock
+            self.lock, self.process = threading.Lock(), process.number
+        if not self.lock.acquire(blocking=False):
+            raise ValueError(_ELSEWHERE)
+        if begins:
+            self.owner = threading.get_ident()
+        elif self.owner != threading.get_ident():
+            self.lock.release()
+            raise ValueError(_ELSEWHERE)
+
+    def give_back(self) -> None:
+        self.lock.release()
 
 
 class _Plan:
@@ -94,7 +175,7 @@ class _Plan:
         self.likeness = Likeness(model, graph.lowered)
         self.state: list[tuple[Module, str]] = []  # running statistics that layers write themselves
         self.statistics: list[Step] = []  # what `accept` calls
-        if not all(_is_plain(p.data) and _is_plain(p.grad) for p in model.parameters()):
+        if not all(is_plain(p.data) and is_plain(p.grad) for p in model.parameters()):
             raise NotLowered("parameters are not contiguous, writable float32")
         self.groups = group(graph.nodes, training=True)
         self.values = {graph.input: input_value(graph.input, self.n, self.arena, training=True)}
@@ -105,7 +186,7 @@ class _Plan:
             self.forward_steps += self._forward_of(each)
             self.arena.turn()
         self.forward_steps = blocked.joined(self.forward_steps, passing(self.groups, self.values))
-        self.scores = np.zeros((self.n, *output.shape), np.float32)
+        self.scores = self.arena.zeros((self.n, *output.shape))
         self.gradients = {memory_of(output): new_value(output, self.n, self.arena)}
         self.dscores = self.gradients[memory_of(output)]
         self.biases_done: set[Node] = set()
@@ -116,6 +197,7 @@ class _Plan:
                     self.arena.give_back(self.gradients.pop(each.last).array)
                 self.arena.turn()
         self.backward_steps = blocked.joined(self.backward_steps)
+        self.nbytes = self.arena.nbytes
 
     def is_current(self) -> bool:
         """Whether the model still has the layers and arrays that the steps work on."""
@@ -174,7 +256,7 @@ class _Plan:
         index = picked = norm = None
         steps = []
         if made.pool:
-            index = np.zeros(out.at.size, np.uint8)
+            index = self.arena.zeros((out.at.size,), np.uint8)
         if made.norm:
             layer, count = made.norm.module, self.n * prod(made.norm.image[1:])
             if count == 1:
@@ -196,7 +278,7 @@ class _Plan:
         ]
 
     def _dropout(self, node: Node, x: Value, out: Value) -> list[Step]:
-        mask, drawn = new_value(node, self.n, self.arena), np.zeros((self.n, *node.shape), np.float32)
+        mask, drawn = new_value(node, self.n, self.arena), self.arena.zeros((self.n, *node.shape))
         out.extras = {"mask": mask}
 
         def draw(_):
@@ -206,15 +288,9 @@ class _Plan:
         return [draw, blocked.combine(x.at, mask.at, out.at, product=True)]
 
     def _layer(self, node: Node, x: Value, out: Value) -> Step:
-        unpacked = np.zeros(x.shape[:1] + node.inputs[0].shape, np.float32)
+        unpacked = self.arena.zeros((self.n, *node.inputs[0].shape))
         self.state += [(module, name) for _, module in node.module.named_modules() for name in module.buffer_names]
-
-        def forward(_):
-            x.unpack(unpacked)
-            with naming(self.model, node.module):
-                out.pack(np.ascontiguousarray(node.module.forward(unpacked, training=True)))
-
-        return forward
+        return calling(self.model, node.module, x, unpacked, out, training=True)
 
     # -- backward -------------------------------------------------------------------------------------------
 
@@ -282,18 +358,21 @@ class _Plan:
             )
 
     def _layer_gradient(self, node: Node, dout: Value) -> list[Step]:
-        unpacked = np.zeros((self.n, *node.shape), np.float32)
-        wanted = node.inputs[0].trainable
+        unpacked = self.arena.zeros((self.n, *node.shape))
+        model, layer, wanted = self.model, node.module, node.inputs[0].trainable
+        shape = (self.n, *node.inputs[0].shape)
         result: dict = {}
 
         def backward(_):
             dout.unpack(unpacked)
-            node.module.zero_grad()
-            with naming(self.model, node.module):
-                result["dx"] = node.module.backward(unpacked, input_grad=wanted)
+            layer.zero_grad()
+            with naming(model, layer), np.errstate(all="ignore"):
+                dx = layer.backward(unpacked, input_grad=wanted)
+                if wanted:
+                    result["dx"] = np.ascontiguousarray(checked(layer, "backward", dx, shape))
 
         def pack(dx):
-            return [lambda _: dx.pack(np.ascontiguousarray(result.pop("dx")))]
+            return [lambda _: dx.pack(result.pop("dx"))]
 
         return [backward, *self._send(node.inputs[0], None, pack)]
 
@@ -320,10 +399,6 @@ class _Plan:
         else:
             self.gradients[node] = new_value(node, self.n, self.arena)
         return steps_to(self.gradients[node])
-
-
-def _is_plain(array: np.ndarray) -> bool:
-    return array.dtype == np.float32 and array.flags.c_contiguous and array.flags.writeable and array.flags.aligned
 
 
 def _copy(source: Value, target: Value) -> Step:

@@ -33,6 +33,7 @@ from random_networks import Case, network_case
 import cnn_ext
 import pynn
 from pynn.engine import Trainer
+from pynn.layers import BatchNorm1d, BatchNorm2d
 
 TOLERANCE = 1e-5  # of the largest value of an array
 ROUNDING = 2.0**-21  # by which results of layers are moved: a sum in float32 is off by one to a few of 2⁻²⁴
@@ -90,13 +91,14 @@ def state(model) -> Arrays:
     return gradients | {path: array.copy() for path, array in model.named_buffers()}
 
 
-def shaken(model, rng, size: float):
-    """A copy of the float64 `model` whose parameters and layers' results, both ways, are off by about `size`.
+def shaken(model, rng, ahead: float, back: float):
+    """A copy of the float64 `model` whose parameters and layers' results are off by about `ahead` of themselves,
+    and gradients by `back`.
 
     So is the mean of each channel, as a coefficient that all its values share is rounded too. Zeros stay.
     """
 
-    def off(array):
+    def off(array, size):
         if array is None or array.ndim < 2:
             return array
         each = array * (1 + size * rng.standard_normal(array.shape))
@@ -105,12 +107,20 @@ def shaken(model, rng, size: float):
 
     def shake(layer):
         forward, backward = layer.forward, layer.backward
-        layer.forward = lambda x, *, training=False: off(forward(x, training=training))
-        layer.backward = lambda dout, *, input_grad=True: off(backward(dout, input_grad=input_grad))
+
+        def shaken_backward(dout, *, input_grad=True):
+            kept, dx = layer._cache, off(backward(dout, input_grad=input_grad), back)
+            if isinstance(layer, BatchNorm1d | BatchNorm2d) and dx is not None:  # the difference of terms as large
+                scale = layer.weight.data / np.sqrt(kept[2][2] + layer.eps)
+                dx += dout * scale.reshape(-1, *(1,) * (dx.ndim - 2)) * back * rng.standard_normal(dx.shape)
+            return dx
+
+        layer.forward = lambda x, *, training=False: off(forward(x, training=training), ahead)
+        layer.backward = shaken_backward
 
     model = copy.deepcopy(model)
     for parameter in model.parameters():
-        parameter.data *= 1 + size * rng.standard_normal(parameter.shape)
+        parameter.data *= 1 + ahead * rng.standard_normal(parameter.shape)
     for _, layer in model.named_modules():
         if not any(layer.children()):
             shake(layer)
@@ -142,9 +152,15 @@ def unexplained(case: Case, model, actual: Arrays, expected: Arrays) -> list[str
         if not found:
             return []
         size = ROUNDING * (1 if trial < TRIALS // 2 else 8)
-        other_x = [x * (1 + size * rng.standard_normal(x.shape)) for x in (case.x, case.x_inference)]
-        other = Case(case.model, other_x[0], case.dscores, other_x[1], case.title)
-        results = of_the_layers(shaken(model, rng, size), other)
+        ahead = size * (trial % 2)  # equal samples are rounded alike: then there is noise on the way back alone
+        other = Case(
+            case.model,
+            case.x * (1 + ahead * rng.standard_normal(case.x.shape)),
+            case.dscores * (1 + size * rng.standard_normal(case.dscores.shape)),
+            case.x_inference * (1 + ahead * rng.standard_normal(case.x_inference.shape)),
+            case.title,
+        )
+        results = of_the_layers(shaken(model, rng, ahead, size), other)
         for name in list(found):
             moved[name] = max(moved[name], float(np.abs(results[name] - expected[name]).max()))
             if found[name] <= TOLERANCE * np.abs(expected[name]).max() + AMPLIFICATION * moved[name]:

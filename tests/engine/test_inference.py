@@ -10,7 +10,7 @@ import cnn_ext
 import pynn
 from pynn import CrossEntropyLoss, Solver
 from pynn.engine import Predictor, Trainer
-from pynn.engine.inference import PLANS
+from pynn.engine.pool import SHAPES
 from pynn.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -37,7 +37,7 @@ def assert_outputs(actual, model, x):
 
 
 def is_lowered(predictor, shape):
-    return predictor._plans[shape] is not None
+    return shape in predictor._pool._shelves
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -59,7 +59,7 @@ def test_more_batch_sizes_than_plans_are_kept(name):
     frozen = pynn.freeze(model)
     for n in [*range(1, 12), 1, 2, 11]:
         assert_outputs(frozen(batch(n, shape, n)), model, batch(n, shape, n))
-        assert len(frozen._plans) <= PLANS
+        assert len(frozen._pool._shelves) <= SHAPES
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -427,6 +427,45 @@ def test_outputs_of_any_number_of_axes():
     trainer.backward(x)
 
 
+@pytest.mark.parametrize("lowered", [True, False])
+@pytest.mark.parametrize(
+    ("dscores", "message"),
+    [
+        (np.zeros((3, 8), np.float32), r"expected dscores of the scores' shape \(8, 3\), got \(3, 8\): a loss's"),
+        (np.zeros((8, 3, 1), np.float32), r"got \(8, 3, 1\)"),
+        (np.zeros((8, 1), np.float32), r"got \(8, 1\)"),
+        (np.zeros(24, np.float32), r"got \(24,\)"),
+        (np.float32(1), "expected dscores of float32, got a float32: convert it"),
+        (np.zeros((8, 3)), "expected dscores of float32, got float64: convert it"),
+        (np.zeros((8, 3), np.int32), "got int32"),
+        (np.zeros((8, 3), np.float16), "got float16"),
+        ([[0.0] * 3] * 8, "got a list"),
+        (None, "got a NoneType"),
+    ],
+)
+def test_a_gradient_that_is_not_of_the_scores_is_refused(dscores, message, lowered):
+    model = Sequential(linear(4, 5), ReLU(), linear(5, 3))
+    trainer, x = Trainer(model if lowered else layer_by_layer(model)), batch(8, (4,))
+    scores = trainer.forward(x).copy()
+    with pytest.raises((ValueError, TypeError), match=message):
+        trainer.backward(dscores)
+    trainer.backward(scores)  # the pass is still to be had
+
+
+@pytest.mark.parametrize("lowered", [True, False])
+def test_a_backward_pass_needs_a_forward_pass(lowered):
+    model = Sequential(linear(4, 3))
+    trainer, x = Trainer(model if lowered else layer_by_layer(model)), batch(8, (4,))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="nothing to go by: call forward"):
+            trainer.backward(np.zeros((8, 3), np.float32))
+        trainer.backward(trainer.forward(x).copy())
+    with pytest.raises(LayerError):
+        trainer.forward(x[:, :2])
+    with pytest.raises(ValueError, match="nothing to go by: call forward"):
+        trainer.backward(np.zeros((8, 3), np.float32))
+
+
 # -- the solver -----------------------------------------------------------------------------------------------
 
 
