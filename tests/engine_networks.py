@@ -42,7 +42,7 @@ class EngineTestScale(Module):
 
     def backward(self, dout, *, input_grad=True):
         dout, (x,) = self._take(dout)
-        self.weight.grad += (dout * x).sum(axis=(0, 2, 3)).reshape(-1, 1, 1)
+        self.weight.accumulate((dout * x).sum(axis=(0, 2, 3)).reshape(-1, 1, 1))
         return dout * self.weight.data if input_grad else None
 
 

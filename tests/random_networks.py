@@ -56,7 +56,7 @@ class RandomScale(Module):
 
     def backward(self, dout, *, input_grad=True):
         dout, (x,) = self._take(dout)
-        self.weight.grad += (dout * x).sum(axis=(0, *range(2, x.ndim)))
+        self.weight.accumulate((dout * x).sum(axis=(0, *range(2, x.ndim))))
         return dout * self._weight(x) if input_grad else None
 
     def config(self):

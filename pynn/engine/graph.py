@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from operator import is_
-from types import MappingProxyType
+from operator import getitem, is_
 from typing import Any
 
 from pynn.module import Module, Parameter
@@ -38,11 +37,13 @@ class Node:
     module: Any = None  # the layer whose parameters, state or methods it uses
     options: dict = field(default_factory=dict)
     users: list[Node] = field(default_factory=list)
-    trainable: bool = field(init=False)  # parameters lie at this node or before it: a gradient has to reach it
+    trainable: bool = field(
+        init=False
+    )  # parameters at this node or before it are trained: a gradient has to reach it
 
     def __post_init__(self):
-        own = self.module is not None and any(True for _ in self.module.named_parameters())
-        self.trainable = own or any(node.trainable for node in self.inputs)
+        own = [] if self.module is None else self.module.parameters()
+        self.trainable = any(p.requires_grad for p in own) or any(node.trainable for node in self.inputs)
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -93,11 +94,16 @@ class Graph:
         return self._add("linear", (x,), layer.output_shape(x.shape), layer)
 
     def batch_norm(self, x: Node, layer) -> Node:
-        """Batch norm with layer's parameters, running statistics, momentum and eps."""
-        shape = layer.output_shape(x.shape)
+        """Batch norm with layer's parameters, running statistics, momentum and eps.
+
+        `fixed`: those statistics are the ones it uses.
+        """
+        shape, fixed = layer.output_shape(x.shape), not (self.training and layer.trainable)
         if len(shape) == 1 and prod(x.image[1:]) > 1:  # features that lie as pixels: no channel is a lane
             return self.layer(x, layer)
-        return self._add("batch_norm", (x,), shape, layer)
+        if self.training and fixed and any(p.requires_grad for p in layer.parameters()):
+            return self.layer(x, layer)
+        return self._add("batch_norm", (x,), shape, layer, fixed=fixed)
 
     def activation(self, x: Node, function: str, negative_slope: float = 0.0) -> Node:
         """function(x), a name that `cnn_ext` has kernels of."""
@@ -114,8 +120,8 @@ class Graph:
         return self._add("max_pool", (x,), layer.output_shape(x.shape), window=(*kernel_size, *stride, *padding))
 
     def dropout(self, x: Node, layer) -> Node:
-        """x · a mask that layer.draw makes, in training; x itself otherwise."""
-        if not self.training:
+        """x · a mask that layer.draw makes, where the layer is trained; x itself otherwise."""
+        if not (self.training and layer.trainable):
             return x
         return self._add("dropout", (x,), x.shape, layer)
 
@@ -167,48 +173,46 @@ def _is_patched(kind: type) -> bool:
 
 
 class Likeness:
-    """What a plan is built over: parameters and their arrays, and all that the layers that were lowered go by,
-    every attribute of theirs and of their classes. Other layers are called as they are: of them it is their
-    parameters and the layers in them.
+    """What a plan is built over: parameters, and all that the layers that were lowered go by, every attribute of
+    theirs and of their classes. Other layers are called as they are: of them it is their parameters and the layers
+    in them.
 
-    It is asked in every step, so where to look is found once, and looking is left to loops in C.
+    It is asked in every step, so what to compare is found once, and comparing is left to loops in C. Equal values
+    are as good as the same ones; arrays, which are not compared, keep their place as long as their owner lives.
     """
 
     def __init__(self, model: Module, lowered: Collection[Module]):
-        whole = {*map(id, lowered)}
-        owners = [vars(module) for _, module in model.named_modules() if id(module) in whole]
-        kept = [(own, name, own[name]) for own in owners for name in own if name != "_cache"]
-        others = [vars(module) for _, module in model.named_modules() if id(module) not in whole]
-        kept += [(own, name, own[name]) for own in others for name in own if _is_part(own[name])]
-        kept += [(vars(each), name, vars(each)[name]) for each in model.parameters() for name in vars(each)]
+        known = {*map(id, lowered)}
+        owners = [vars(module) for _, module in model.named_modules() if id(module) in known]
+        others = [vars(module) for _, module in model.named_modules() if id(module) not in known]
+        parts = [(own, name) for own in others for name in own if _is_part(own[name])]
+        self._owners, self._names = [own for own, _ in parts], [name for _, name in parts]
+        held = [own[name] for own in (*owners, *others) for name in own if _is_part(own[name])]
         classes = {base for module in lowered for base in type(module).__mro__[:-1] if base is not Module}
-        defined = [(vars(base), name, vars(base)[name]) for base in classes for name in vars(base)]
-        self._owners, self._names, self._values = _columns(kept)
-        self._classes, self._class_names, self._class_values = _columns(defined)
-        self._sized = [*owners, *map(vars, classes)]
-        self._sizes = [*map(len, self._sized)]
+        self._now = [
+            *owners,
+            *map(vars, model.parameters()),
+            *map(vars, classes),
+            *(each for each in held if isinstance(each, list | dict)),
+        ]
+        self._then = [each.copy() for each in self._now]
+        self._parts = [own[name] for own, name in parts]
 
     def holds(self) -> bool:
         """Whether the model still has the same ones."""
-        values = map(dict.get, self._owners, self._names)
-        class_values = map(MappingProxyType.get, self._classes, self._class_names)
-        return (
-            all(map(is_, values, self._values))
-            and all(map(is_, class_values, self._class_values))
-            and [*map(len, self._sized)] == self._sizes  # nothing was added
-        )
-
-
-def _columns(rows: list[tuple]) -> tuple[list, list, list]:
-    owners, names, values = ([row[i] for row in rows] for i in range(3))
-    return owners, names, values
+        try:
+            return self._now == self._then and all(map(is_, map(getitem, self._owners, self._names), self._parts))
+        except (KeyError, ValueError):  # what was there is gone, or an array is another
+            return False
 
 
 def _is_part(value: object) -> bool:
     """Whether an attribute of a layer makes up the model."""
-    return isinstance(value, Parameter | Module) or (
-        isinstance(value, tuple) and any(isinstance(item, Module) for item in value)
-    )
+    if isinstance(value, list | tuple | dict):
+        return any(
+            isinstance(item, Parameter | Module) for item in (value.values() if isinstance(value, dict) else value)
+        )
+    return isinstance(value, Parameter | Module)
 
 
 @contextmanager

@@ -39,9 +39,9 @@ class Trainer:
     """Forward and backward of `model` in training, as the model's own but faster, and with gradients that are set.
 
     `forward(x)` returns the scores, in memory that the next call overwrites; `backward(dscores)`, once for each
-    forward, sets every `Parameter.grad` (it does not add to it); `accept()` then takes the batch's statistics into
-    the running ones of batch norm. A model or an x that cannot be computed here is computed by the model itself,
-    its errors with it. A step belongs to the thread that began it.
+    forward, sets each `Parameter.grad` that is trained (it does not add to it); `accept()` then takes the batch's
+    statistics into the running ones of batch norm. A model or an x that cannot be computed here is computed by the
+    model itself, its errors with it. A step belongs to the thread that began it.
 
     Raises ValueError where another thread is within a step, and for a `dscores` of another shape than the scores',
     TypeError for one of another dtype.
@@ -83,7 +83,9 @@ class Trainer:
             self._check(dscores)
             self._scores = None
             if self._plan is None:
-                self.model.zero_grad()
+                for parameter in self.model.parameters():
+                    if parameter.requires_grad:
+                        parameter.zero_grad()
                 with np.errstate(all="ignore"):
                     self.model.backward(dscores, input_grad=False)
             else:
@@ -196,6 +198,8 @@ class _Plan:
                 if each.last in self.gradients and each.last is not memory_of(output):
                     self.arena.give_back(self.gradients.pop(each.last).array)
                 self.arena.turn()
+            elif each.first.kind == "layer":
+                self.backward_steps.append(_release(each.first.module))
         self.backward_steps = blocked.joined(self.backward_steps)
         self.nbytes = self.arena.nbytes
 
@@ -254,10 +258,12 @@ class _Plan:
 
     def _unit(self, made: Group, x: Value, out: Value) -> list[Step]:
         index = picked = norm = None
-        steps = []
+        steps: list[Step] = []
         if made.pool:
             index = self.arena.zeros((out.at.size,), np.uint8)
-        if made.norm:
+        if made.norm and made.norm.options["fixed"]:
+            norm = self._fixed_norm(made.norm.module, x, steps)
+        elif made.norm:
             layer, count = made.norm.module, self.n * prod(made.norm.image[1:])
             if count == 1:
                 raise NotLowered("one value per channel has no variance")
@@ -276,6 +282,24 @@ class _Plan:
             *steps,
             blocked.unit(x.at, out.at, norm=norm, relu=relu, window=made.window, index=index, picked=at),
         ]
+
+    def _fixed_norm(self, layer, x: Value, steps: list[Step]) -> blocked.Norm:
+        """Batch norm by the running statistics, which pass a gradient on in proportion."""
+        channels = x.at.lanes * x.at.channel_blocks
+        memory = self.arena.take(8 * channels)
+        _, _, scale, _, *back, _ = memory.reshape(
+            8, channels
+        )  # dx = dout · back[0] − (x − mean) · back[1] − back[2]
+        arrays = (layer.weight.data, layer.bias.data, layer.weight.grad, layer.bias.grad)
+        norm = blocked.norm(*arrays, layer.eps, channels=channels, new=lambda _: memory)
+
+        def use(_):
+            norm.use(layer.running_mean, layer.running_var)
+            for array, value in zip(back, (scale, 0, 0), strict=True):
+                array[...] = value
+
+        steps.append(use)
+        return norm
 
     def _dropout(self, node: Node, x: Value, out: Value) -> list[Step]:
         mask, drawn = new_value(node, self.n, self.arena), self.arena.zeros((self.n, *node.shape))
@@ -305,12 +329,12 @@ class _Plan:
             norm, picked, index = out.extras["norm"], out.extras["picked"], out.extras["index"]
             relu_of = out.at if made.relu else None
             steps = []
-            if norm is not None:
+            if made.norm and not made.norm.options["fixed"]:
                 count = self.n * prod(x.at.shape[2:])
                 steps.append(
                     blocked.channel_sums(dout.at, out=relu_of, norm=norm, x=(picked or x).at, count=count)
                 )
-            elif self._has_bias_to_do(made.source):
+            elif not made.norm and self._has_bias_to_do(made.source):
                 self.biases_done.add(made.source)
                 bias = made.source.module.bias.grad
                 steps.append(blocked.channel_sums(dout.at, out=relu_of, dbias=bias))
@@ -344,12 +368,13 @@ class _Plan:
             steps.append(
                 blocked.unit_gradient(dout.at, dout.at, out=out.at, norm=None, x=None, window=POINT, index=None)
             )
-        if layer.bias and node not in self.biases_done:
+        if layer.bias and layer.bias.requires_grad and node not in self.biases_done:
             steps.append(blocked.channel_sums(dout.at, dbias=layer.bias.grad))
         with self.arena.borrow() as new:
-            steps.append(
-                blocked.weight_gradient(x.at, dout.at, weights_of(node, layer.weight.grad), new=new, **window)
-            )
+            if layer.weight.requires_grad:
+                steps.append(
+                    blocked.weight_gradient(x.at, dout.at, weights_of(node, layer.weight.grad), new=new, **window)
+                )
             weight = weights_of(node, layer.weight.data)
             return steps + self._send(
                 made.source,
@@ -360,12 +385,14 @@ class _Plan:
     def _layer_gradient(self, node: Node, dout: Value) -> list[Step]:
         unpacked = self.arena.zeros((self.n, *node.shape))
         model, layer, wanted = self.model, node.module, node.inputs[0].trainable
+        trained = [parameter for parameter in layer.parameters() if parameter.requires_grad]
         shape = (self.n, *node.inputs[0].shape)
         result: dict = {}
 
         def backward(_):
             dout.unpack(unpacked)
-            layer.zero_grad()
+            for parameter in trained:
+                parameter.zero_grad()
             with naming(model, layer), np.errstate(all="ignore"):
                 dx = layer.backward(unpacked, input_grad=wanted)
                 if wanted:
@@ -377,7 +404,9 @@ class _Plan:
         return [backward, *self._send(node.inputs[0], None, pack)]
 
     def _has_bias_to_do(self, node: Node) -> bool:
-        return node.kind in {"convolution", "linear"} and bool(node.module.bias) and len(node.users) == 1
+        if node.kind not in {"convolution", "linear"} or len(node.users) != 1:
+            return False
+        return node.module.bias is not None and node.module.bias.requires_grad
 
     def _send(self, source: Node, reusable: Value | None, steps_to) -> list[Step]:
         """`steps_to(dx)` for the gradient of `source`: written where it is the first, else added to what is there.
@@ -399,6 +428,10 @@ class _Plan:
         else:
             self.gradients[node] = new_value(node, self.n, self.arena)
         return steps_to(self.gradients[node])
+
+
+def _release(layer: Module) -> Step:
+    return lambda _: layer.release()
 
 
 def _copy(source: Value, target: Value) -> Step:

@@ -39,6 +39,7 @@ TOLERANCE = 1e-5  # of the largest value of an array
 ROUNDING = 2.0**-21  # by which results of layers are moved: a sum in float32 is off by one to a few of 2⁻²⁴
 AMPLIFICATION = 4  # how much further than the float64 model moves the engine may be
 TRIALS = 24
+UNTOUCHED = 1.0  # gradients of what is not trained
 LARGEST = 1e34  # values beyond may overflow on their way
 SMALLEST = 1e-34  # differences below are lost in subnormal numbers
 SHARD = 200  # networks that a process computes
@@ -63,8 +64,10 @@ def of_the_engine(case: Case, trainer: Trainer, start: Arrays) -> Arrays:
     for path, array in model.named_buffers():
         array[...] = start[path]
     seed_masks(model)
-    for _, parameter in trained(model):
-        parameter.grad[...] = np.nan  # `backward` has to replace it
+    for (
+        parameter
+    ) in model.parameters():  # `backward` has to replace what is trained, and to leave the others alone
+        parameter.grad[...] = np.nan if parameter.requires_grad else UNTOUCHED
     found = {"scores": trainer.forward(case.x).copy()}
     trainer.backward(case.dscores)
     trainer.accept()
@@ -76,18 +79,14 @@ def of_the_layers(model, case: Case) -> Arrays:
     seed_masks(model)
     inferred = model(case.x_inference.astype(np.float64))
     scores = model.forward(case.x.astype(np.float64), training=True)
-    model.zero_grad()
+    for parameter in model.parameters():
+        parameter.grad[...] = 0 if parameter.requires_grad else UNTOUCHED
     model.backward(case.dscores.astype(np.float64), input_grad=False)
     return {"scores": scores, "frozen scores": inferred} | state(model)
 
 
-def trained(model):
-    """(path, Parameter) of those whose gradient is computed."""
-    return [(path, each) for path, each in model.named_parameters() if getattr(each, "requires_grad", True)]
-
-
 def state(model) -> Arrays:
-    gradients = {f"gradient of {path}": parameter.grad.copy() for path, parameter in trained(model)}
+    gradients = {f"gradient of {path}": parameter.grad.copy() for path, parameter in model.named_parameters()}
     return gradients | {path: array.copy() for path, array in model.named_buffers()}
 
 

@@ -18,7 +18,7 @@ import pynn
 from pynn.engine import Predictor, Trainer, pool
 from pynn.engine.inference import _Plan
 from pynn.layers import Linear, ReLU, Sequential
-from pynn.module import Module
+from pynn.module import Module, Parameter
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ class EngineTestScale1d(EngineTestScale):
 
     def __init__(self, channels):
         super().__init__(channels)
-        self.weight.data = self.weight.data.reshape(-1)
+        self.weight = Parameter(self.weight.data.reshape(-1))
 
 
 class EngineTestAsks(Module):
