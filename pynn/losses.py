@@ -28,6 +28,7 @@ __all__ = [
     "MultiClassHingeLoss",
     "SquaredHingeLoss",
     "class_indices",
+    "softmax",
 ]
 
 
@@ -152,6 +153,11 @@ class LogisticLoss(BinaryLoss):
     Source: Cox 1958; in this form Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, eq. 10.18.
     """
 
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """(N, 2): 1 − σ(s) and σ(s), the probabilities of `labels[0]` and `labels[1]`, in the scores' dtype."""
+        scores = self._scores(scores)
+        return softmax(np.stack([np.zeros_like(scores.reshape(-1)), scores.reshape(-1)], axis=1))
+
     def _margin_loss(self, m):
         tail = np.exp(-np.abs(m))
         return np.maximum(-m, 0) + np.log1p(tail), -np.where(m > 0, tail, 1) / (1 + tail)
@@ -253,6 +259,10 @@ class CrossEntropyLoss(MultiClassLoss):
             raise ValueError(f"{self._name} label_smoothing must be from 0 to 1, got {self.label_smoothing!r}")
         object.__setattr__(self, "label_smoothing", float(self.label_smoothing))
 
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """(N, K): the softmax of each sample's scores, in their dtype."""
+        return softmax(self._scores(scores))
+
     def __call__(self, scores, y):
         scores = self._scores(scores)
         with suppress(TypeError, ValueError):  # the kernel looks at int64 labels itself
@@ -288,6 +298,27 @@ class MSELoss(Loss):
         return (difference**2).mean(), 2 * difference / difference.size
 
 
+# -- probabilities --------------------------------------------------------------------------------------------
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """pⱼ = exp(sⱼ) / Σₖ exp(sₖ) over the last axis, so that each row is positive and adds up to 1.
+
+    scores : (…, K), float32 or float64; the arithmetic is float64, the result has their shape and dtype. Exact for
+    scores of any size: the largest of each row is subtracted first. −∞ gives 0; a row with NaN or ∞ is NaN.
+    Raises TypeError for another dtype, ValueError where there is no score. Source: Bridle 1990.
+    """
+    scores = np.asarray(scores)
+    if scores.dtype not in (np.float32, np.float64):
+        raise TypeError(f"softmax: scores must be float32 or float64, got {scores.dtype}: use .astype")
+    if scores.ndim == 0 or scores.shape[-1] == 0:
+        raise ValueError(f"softmax: expected scores of shape (…, K), got {scores.shape}")
+    with np.errstate(all="ignore"):
+        powers = scores.astype(np.float64)
+        powers = np.exp(powers - powers.max(axis=-1, keepdims=True))
+        return (powers / powers.sum(axis=-1, keepdims=True)).astype(scores.dtype)
+
+
 # -- labels ---------------------------------------------------------------------------------------------------
 
 
@@ -299,7 +330,9 @@ def class_indices(owner: str, name: str, y, n_classes: int) -> np.ndarray:
     """
     y = _numbers(owner, name, y)
     if y.ndim != 1:
-        raise ValueError(f"{owner} expected {name} of shape (N,), one class index a sample, got {y.shape}")
+        remedy = {True: f": {name}.ravel() is", False: f": of one-hot rows {name}.argmax(axis=1) is"}
+        hint = remedy[y.shape[1] == 1] if y.ndim == 2 else ""
+        raise ValueError(f"{owner} expected {name} of shape (N,), one class index a sample, got {y.shape}{hint}")
     if y.dtype.kind == "f":
         wrong = ~((y >= 0) & (y < n_classes)) | (y != np.floor(y))  # so written, NaN is wrong
         indices = y
@@ -318,5 +351,6 @@ def _numbers(owner: str, name: str, y) -> np.ndarray:
     """`y` as an array of real numbers or bools."""
     y = np.asarray(y)
     if y.dtype.kind not in "biuf":
-        raise TypeError(f"{owner} {name} must be integers, floats or bools, got {y.dtype}")
+        remedy = f": np.unique({name}, return_inverse=True)[1] counts the classes" if y.dtype.kind in "OSU" else ""
+        raise TypeError(f"{owner} {name} must be integers, floats or bools, got {y.dtype}{remedy}")
     return y

@@ -34,6 +34,7 @@ from pynn.losses import (
     MSELoss,
     MultiClassHingeLoss,
     SquaredHingeLoss,
+    softmax,
 )
 from pynn.metrics import accuracy, confusion_matrix
 from pynn.module import LayerError, LayerTypeError, Module, Parameter
@@ -104,4 +105,5 @@ __all__ = [
     "models",
     "save",
     "set_num_threads",
+    "softmax",
 ]

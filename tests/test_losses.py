@@ -14,6 +14,7 @@ from pynn.losses import (
     MultiClassHingeLoss,
     SquaredHingeLoss,
     class_indices,
+    softmax,
 )
 
 BINARY = [LogisticLoss(), HingeLoss(), SquaredHingeLoss()]
@@ -342,3 +343,52 @@ def test_class_indices_names_its_caller():
     with pytest.raises(ValueError, match="caller: labels must be whole numbers from 0 to 1, got 2 at index 0"):
         class_indices("caller:", "labels", [2], 2)
     assert class_indices("caller:", "labels", [True, False], 2).dtype == np.int64
+
+
+# -- probabilities --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax(dtype):
+    scores = np.random.default_rng(0).normal(0, 5, (7, 4)).astype(dtype)
+    expected = np.exp(scores.astype(np.longdouble))
+    expected /= expected.sum(axis=1, keepdims=True)
+    p = softmax(scores)
+    assert p.dtype == dtype
+    # exp turns the absolute error of its argument, half a unit in the last place of s − max, into a relative one.
+    rtol = (float(np.ptp(scores)) / 2 + 4) * np.finfo(np.float64).eps + np.finfo(dtype).eps
+    np.testing.assert_allclose(p, expected.astype(np.float64), rtol=rtol)
+    assert np.array_equal(CrossEntropyLoss().probabilities(scores), p)
+
+
+def test_softmax_of_extremes():
+    inf, nan = np.inf, np.nan
+    scores = np.array([[1e308, -1e308], [-inf, 0], [inf, 0], [nan, 0], [-inf, -inf]])
+    assert np.array_equal(softmax(scores), [[1, 0], [0, 1], [nan, nan], [nan, nan], [nan, nan]], equal_nan=True)
+    assert softmax(np.zeros((2, 3, 4))).shape == (2, 3, 4)
+    with pytest.raises(TypeError, match="softmax: scores must be float32 or float64, got int64"):
+        softmax(np.array([1, 2]))
+    with pytest.raises(ValueError, match=r"expected scores of shape \(…, K\), got \(\)"):
+        softmax(np.float32(3))
+
+
+def test_logistic_probabilities():
+    scores = np.array([[-800.0], [-1], [0], [2], [800]])
+    p = LogisticLoss(labels=(-1, 1)).probabilities(scores)
+    np.testing.assert_allclose(p[:, 1], [0, 1 / (1 + np.e), 0.5, 1 / (1 + np.exp(-2)), 1], rtol=1e-15)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-15)
+    assert LogisticLoss().probabilities(scores[:, 0].astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.zeros((3, 1)), r"got \(3, 1\): y.ravel\(\) is"),
+        (np.eye(3), r"got \(3, 3\): of one-hot rows y.argmax\(axis=1\) is"),
+        (np.array(["a", "b", "a"]), r"got <U1: np.unique\(y, return_inverse=True\)\[1\] counts the classes"),
+        (np.array([1, 2, None]), "got object: np.unique"),
+    ],
+)
+def test_labels_of_another_form_are_told_how_to_be_one(y, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        CrossEntropyLoss()(np.zeros((3, 3)), y)
