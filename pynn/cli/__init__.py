@@ -12,7 +12,7 @@ import sys
 from pynn.cli.arguments import parse
 from pynn.cli.errors import UsageError, is_refusal, sentence
 from pynn.cli.signals import endings
-from pynn.cli.streams import abandon, put, usable_streams
+from pynn.cli.streams import put, usable_streams
 
 __all__ = ["main"]
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         except KeyboardInterrupt as interrupt:
             return _tell(f"{ending.word}: {interrupt}" if interrupt.args else ending.word, ending.code)
         except BrokenPipeError:  # the reader, as `head`, wants no more
-            abandon(sys.stdout)
+            return 0
         except Exception as error:
             if not is_refusal(error):
                 raise
@@ -41,8 +41,7 @@ def _command(argv: list[str]) -> None:
         )
     except SystemExit:  # --help and --version have said what there is to say
         return
-    if arguments.threads is not None:
-        _set_threads(arguments.threads)
+    _set_threads(arguments.threads)
     arguments.command(arguments)
 
 
@@ -51,11 +50,12 @@ def _tell(text: str, code: int) -> int:
     return code
 
 
-def _set_threads(n: int) -> None:
-    from cnn_ext import set_num_threads
+def _set_threads(n: int | None) -> None:
+    from cnn_ext import set_num_threads  # first of all, because PYNN_ISA may name kernels that there are not
 
     try:
-        set_num_threads(n)
+        if n is not None:
+            set_num_threads(n)
     except ValueError as error:
         raise UsageError(f"--threads {n}: {error}") from error
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 from pynn.cli.errors import UsageError
 from pynn.cli.formats import TABLES, require_npz
 from pynn.cli.places import keep_apart
-from pynn.cli.streams import Nowhere, put
+from pynn.cli.streams import is_read, put
 from pynn.data import Standardize
 from pynn.data.image_folder import read_image, require_pillow
 from pynn.data.npz import read_npz, samples
@@ -39,7 +38,7 @@ def predict(arguments) -> None:
     if arguments.out is not None:
         keep_apart("--out", arguments.out, {"the model": arguments.model, "the input": arguments.input})
         check_writable(arguments.out)
-    elif isinstance(sys.stdout, Nowhere):
+    elif not is_read():
         raise UsageError("standard output is closed: give --out CSV")
     model, classes, input_shape, standardize = _trained(arguments.model)
     kind, batches = _inputs(arguments.input, input_shape)

@@ -2,7 +2,7 @@
 
 Every character gets through any encoding (ASCII, cp1252): what it lacks is written as something near in ASCII, or
 as an escape. Messages are asides: where standard error is closed or full, they are lost and nothing else is.
-Results are none: `main` refuses where standard output cannot take them.
+Results are no asides: `main` refuses where standard output cannot take them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 
 from pynn.cli.errors import UsageError
 
-__all__ = ["Nowhere", "abandon", "put", "usable_streams"]
+__all__ = ["OutputError", "is_read", "put", "usable_streams"]
 
 _NEAR = {"–": "-", "−": "-", "×": "x", "·": "*", "²": "^2", "±": "+-", "…": "...", "’": "'", "→": "->"}
 
@@ -32,28 +32,33 @@ def _near_in_ascii(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("pynn-near", _near_in_ascii)
 
 
-class Nowhere(io.TextIOBase):
+class OutputError(UsageError):
+    """Standard output takes no more."""
+
+
+class _Nowhere(io.TextIOBase):
     """A stream whose descriptor was closed before the command began: what is written to it is lost."""
 
     def write(self, text: str) -> int:
         return len(text)
 
 
-class _Aside:
-    """A stream of messages: takes everything and never fails; what `stream` does not take is lost."""
+class _Stream:
+    """A text stream whose writes and flushes go through `_try`."""
 
     def __init__(self, stream) -> None:
         self._stream = stream
         self.encoding = getattr(stream, "encoding", None) or "utf-8"  # which tqdm asks for
 
+    def _try(self, function, *arguments):
+        raise NotImplementedError
+
     def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):  # full, or closed since
-            self._stream.write(text)
+        self._try(self._stream.write, text)
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
+        self._try(self._stream.flush)
 
     def isatty(self) -> bool:
         with suppress(OSError, ValueError):
@@ -64,13 +69,35 @@ class _Aside:
         return self._stream.fileno()
 
 
+class _Aside(_Stream):
+    """Takes everything and never fails; what `stream` does not take is lost."""
+
+    def _try(self, function, *arguments):
+        with suppress(OSError, ValueError):  # full, or closed since
+            function(*arguments)
+
+
+class _Results(_Stream):
+    """Raises OutputError where `stream` takes no more, save that its reader is gone: BrokenPipeError passes."""
+
+    def _try(self, function, *arguments):
+        try:
+            function(*arguments)
+        except BrokenPipeError:
+            _abandon(self._stream)
+            raise
+        except OSError as error:
+            _abandon(self._stream)
+            raise OutputError(f"standard output cannot be written: {error.strerror}") from error
+
+
 @contextmanager
 def usable_streams() -> Iterator[None]:
     """`sys.stdout` and `sys.stderr` as described above, until the `with` ends."""
     before = sys.stdout, sys.stderr
-    usable = [Nowhere() if stream is None or stream.closed else stream for stream in before]
+    usable = [_Nowhere() if stream is None or stream.closed else stream for stream in before]
     with _descriptors(), _characters(usable[0]), _characters(usable[1]):
-        sys.stdout, sys.stderr = usable[0], _Aside(usable[1])
+        sys.stdout, sys.stderr = _Results(usable[0]), _Aside(usable[1])
         try:
             yield
         finally:
@@ -79,7 +106,7 @@ def usable_streams() -> Iterator[None]:
                 try:
                     stream.flush()
                 except (OSError, ValueError):
-                    abandon(stream)
+                    _abandon(stream)
 
 
 @contextmanager
@@ -113,23 +140,21 @@ def _characters(stream) -> Iterator[None]:
             stream.reconfigure(errors=errors)
 
 
-def put(text: str, *, kept: str = "") -> None:
-    """Writes a result to standard output; UsageError where that cannot take it, with what was `kept` all the same.
+def is_read() -> bool:
+    """Whether results on standard output get anywhere."""
+    return not isinstance(getattr(sys.stdout, "_stream", sys.stdout), _Nowhere)
 
-    BrokenPipeError, that the reader wants no more, passes.
-    """
+
+def put(text: str, *, kept: str = "") -> None:
+    """Writes a result to standard output; OutputError where that takes no more, with what was `kept` anyway."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        abandon(sys.stdout)
-        remedy = kept or "send it elsewhere"
-        raise UsageError(f"standard output cannot be written: {error.strerror}; {remedy}") from error
+    except OutputError as error:
+        raise OutputError(f"{error}; {kept}") if kept else error from error
 
 
-def abandon(stream) -> None:
+def _abandon(stream) -> None:
     """Nothing more gets to `stream`, nor what its buffer still has: at exit Python would complain of it."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

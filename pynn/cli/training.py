@@ -105,7 +105,9 @@ def train(arguments) -> None:
     except WriteError as error:
         raise UsageError(f"{error}; {keep_best()}") from error
     except MemoryError as error:
-        raise MemoryError(f"try a smaller --batch-size or --image-size; {keep_best()}") from error
+        raise UsageError(
+            f"not enough memory: try a smaller --batch-size or --image-size; {keep_best()}"
+        ) from error
     place = write()
     if solver.ended_by == "time_limit":
         put(f"The time limit ended the training after {solver.run.epochs} of {arguments.epochs} epochs: the same ")

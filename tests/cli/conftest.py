@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from pynn.cli import main
+
 
 @pytest.fixture
 def features(tmp_path):
@@ -30,3 +32,11 @@ def pictures(tmp_path):
             pixels[:, 8:] += 150 if name == "right" else 0
             image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "pictures" / name / f"{number}.png")
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def model_file(features, tmp_path):
+    """(model file, data file) of a model that was trained for an epoch."""
+    path = tmp_path / "model_file"
+    assert main(["train", str(features[0]), "--out", str(path), "--epochs", "1"]) == 0
+    return path, features[0]
