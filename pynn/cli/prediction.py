@@ -19,8 +19,9 @@ from pynn.cli.formats import TABLES, require_npz
 from pynn.cli.places import keep_apart
 from pynn.cli.streams import is_read, put
 from pynn.data import Standardize
-from pynn.data.image_folder import read_image, require_pillow
-from pynn.data.npz import read_npz, samples
+from pynn.data.arrays import samples
+from pynn.data.images import read_image, require_pillow
+from pynn.data.npz import read_npz
 from pynn.files import check_writable, write_atomic, write_somewhere
 from pynn.io import ModelFileError, load, load_metadata
 from pynn.module import Module

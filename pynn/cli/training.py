@@ -21,7 +21,7 @@ from pynn.cli.places import keep_apart
 from pynn.cli.signals import uninterrupted
 from pynn.cli.streams import put
 from pynn.data import Dataset, Standardize, load_image_folder, load_npz
-from pynn.data.image_folder import MAX_SIDE
+from pynn.data.images import MAX_SIDE
 from pynn.files import WriteError, check_writable, write_somewhere
 from pynn.io import ModelFileError, require_safetensors, save
 from pynn.losses import CrossEntropyLoss

@@ -9,6 +9,7 @@ from pynn.data.cifar10 import load_cifar10
 from pynn.data.dataset import DataNotFound, Dataset
 from pynn.data.mnist import load_fashion_mnist, load_mnist
 from pynn.data.uci import load_breast_cancer, load_digits
+from pynn.text import shown
 
 __all__ = ["load"]
 
@@ -32,17 +33,17 @@ def load(name: str, data_dir=None, *, download: bool = True, fallback: bool = Fa
     """The data set "binary20", "mnist", "fashion-mnist", "cifar10", "digits" or "breast-cancer".
 
     Real data are looked for in `data_dir` alone if given, else in PYNN_DATA, the user's cache, and, if `download`,
-    at public mirrors. With `fallback`, where they are in none of these the embedded set of the same kind (breast
-    cancer for binary20, digits for the images) is returned: its `origin` is "embedded" and its `note` says why.
-    Raises ValueError for an unknown name, DataNotFound where nothing was found, DataError for data found but
-    unreadable (with `fallback` as well: damaged data are a mistake to mend, not to pass over).
+    at public mirrors. With `fallback`, and without `data_dir`, where they are in none of these the embedded set of
+    the same kind (breast cancer for binary20, digits for the images) is returned: its `origin` is "embedded" and
+    its `note` says why. Raises ValueError for an unknown name, DataNotFound where nothing was found, DataError for
+    data found but unreadable (with `fallback` as well: damaged data are a mistake to mend, not to pass over).
     """
-    if name not in _LOADERS:
-        raise ValueError(f"unknown data set {name!r}: expected one of {', '.join(_LOADERS)}")
+    if not isinstance(name, str) or name not in _LOADERS:
+        raise ValueError(f"unknown data set {shown(repr(name), 60)}: expected one of {', '.join(_LOADERS)}")
     try:
         return _LOADERS[name](data_dir, download)
     except DataNotFound as error:
-        if not fallback or name not in _STAND_INS:
+        if not fallback or data_dir is not None or name not in _STAND_INS:
             raise
         stand_in = _STAND_INS[name]()
         return dataclasses.replace(stand_in, note=f"{error}; the embedded {stand_in.name} stand in")

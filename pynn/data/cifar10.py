@@ -63,6 +63,7 @@ def load_cifar10(data_dir=None, *, val_fraction: float = 0.1, download: bool = T
         classes=_CLASSES,
         origin="real",
         citation="A. Krizhevsky: Learning multiple layers of features from tiny images, 2009",
+        value_range=(0.0, 255.0),
     )
 
 

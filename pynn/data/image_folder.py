@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
-import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pynn.data.dataset import DataError, Dataset, reading
-from pynn.data.splits import assemble, class_indices
+from pynn.data.images import MAX_SIDE, children, image_size_of, read_image, require_pillow
+from pynn.data.splits import check_fractions, class_indices, held_out
+from pynn.text import shown
+from pynn.values import is_integer
 
-__all__ = ["MAX_SIDE", "load_image_folder", "read_image", "require_pillow"]
+__all__ = ["ImageFolder", "as_size", "load_image_folder"]
 
-MAX_SIDE = 1 << 14  # of an image that is resized, in pixels
+_PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 def load_image_folder(
@@ -27,91 +38,115 @@ def load_image_folder(
 ) -> Dataset:
     """Images uint8 (N, 3, H, W), or (N, 1, H, W) if `grayscale`; each sub-folder is a class and names it.
 
-    Sub-folders train, and val or test or both, hold such class folders each and are respected; what is missing is
-    split off the training part: `val_fraction` and `test_fraction` of it, each class alike, seeded with `seed`.
-    Images are turned as their EXIF orientation says and resized (bilinear) to `image_size`, an int or (H, W);
-    without it all must have one size. Hidden files are passed over. Needs Pillow.
+    Sub-folders train, and val (or valid, validation) or test or both, hold such class folders each and are
+    respected; what is missing is split off the training part: `val_fraction` and `test_fraction` of it, each class
+    alike, seeded with `seed`. Images are turned as their EXIF orientation says, laid on white where they are
+    transparent, and resized (bilinear) to `image_size`, an int or (H, W); without it all must have one size.
+    Hidden files and those of the system (Thumbs.db, desktop.ini, __MACOSX) are passed over. Needs Pillow.
 
-    Raises DataError naming the file that is no image or has another size.
+    Raises DataError naming the file that is no image or has another size, an empty class folder, classes that
+    differ by case alone or that the training part lacks, and folders that are neither part nor class.
     """
     require_pillow()
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if size is not None and (len(size) != 2 or not all(isinstance(n, int) and 0 < n <= MAX_SIDE for n in size)):
-        raise ValueError(f"image_size must be an int or (H, W), each from 1 to {MAX_SIDE}, got {image_size!r}")
-    root = Path(path)
-    folders = [child.name for child in _children(root) if child.is_dir()]
-    parts_given = [part for part in ("train", "val", "test") if part in folders]
-    split = len(folders) == len(parts_given) > 1 and "train" in folders
-    roots: dict[str, Path] = {part: root / part for part in parts_given} if split else {"train": root}
-    files = {part: _files(folder) for part, folder in roots.items()}
-    for part, found in files.items():
-        if not found:
-            raise DataError(f"{roots[part]}: expected a sub-folder of images for each class, found no image")
-    x = {}
-    for part, found in files.items():
-        x[part] = _read_all(found, size, grayscale, resize=image_size is not None)
-        size = size or x[part].shape[2:]
-    labels = {part: np.array([file.parent.name for file in found]) for part, found in files.items()}
-    y, classes = class_indices(labels, str(path))
-    parts = {part: (x[part], y[part]) for part in x}
-    return assemble(root.name, parts, classes, (val_fraction, test_fraction), seed, citation=str(path))
+    size = as_size(image_size)
+    check_fractions((val_fraction, test_fraction))
+    folder = ImageFolder.scan(path)
+    rows = held_out(folder.labels, (val_fraction, test_fraction), seed)
+    size = size or image_size_of(folder.files["train"][0])
+    parts = []
+    with reading(path, "folder"):
+        for source, at in (rows[part] for part in ("train", "val", "test")):
+            x = np.empty((len(at), 1 if grayscale else 3, *size), np.uint8)
+            for index, row in enumerate(at):
+                x[index] = read_image(folder.files[source][row], size, grayscale, resize=image_size is not None)
+            parts.append((x, folder.labels[source][at]))
+    name = Path(os.path.abspath(path)).name
+    return Dataset.from_parts(
+        name, *parts, classes=folder.classes, origin="real", citation=str(path), value_range=(0.0, 255.0)
+    )
 
 
-def _children(folder: Path) -> list[Path]:
-    with reading(folder, "folder"):
-        return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+@dataclass(frozen=True)
+class ImageFolder:
+    """The image files below a folder, of each part that it has, with their classes; none is opened yet."""
+
+    files: dict[str, list[Path]]
+    labels: dict[str, np.ndarray]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def scan(cls, path: str | os.PathLike) -> ImageFolder:
+        """What is at `path`; raises DataError as `load_image_folder` does."""
+        root = Path(path)
+        files = {part: _files(folder) for part, folder in _part_folders(root).items()}
+        labels = {
+            part: (f"{part} folder", np.array([file.parent.name for file in found]))
+            for part, found in files.items()
+        }
+        return cls(files, *class_indices(labels, path, folders=True))
+
+
+def as_size(image_size) -> tuple[int, int] | None:
+    """`image_size` as (H, W) or None; ValueError where it is neither an int nor two, in range."""
+    if image_size is None:
+        return None
+    size = (image_size, image_size) if is_integer(image_size) else image_size
+    if (
+        not isinstance(size, tuple | list)
+        or len(size) != 2
+        or not all(is_integer(n) and 0 < n <= MAX_SIDE for n in size)
+    ):
+        raise ValueError(
+            f"image_size must be an int or (H, W), each from 1 to {MAX_SIDE}, got {shown(repr(image_size), 60)}"
+        )
+    return int(size[0]), int(size[1])
+
+
+def _part_folders(root: Path) -> dict[str, Path]:
+    """The folders of the parts, or `root` as the training part where its folders are the classes."""
+    found: dict[str, Path] = {}
+    others = []
+    for child in children(root):
+        part = _PARTS.get(child.name.casefold()) if child.is_dir() else None
+        if part is None:
+            others.append(child)
+        elif part in found:
+            raise DataError(
+                f"{shown(root)}: {found[part].name}/ and {child.name}/ are both the {part} part: join them"
+            )
+        else:
+            found[part] = child
+    nested = [part for part, folder in found.items() if any(child.is_dir() for child in children(folder))]
+    if not nested and (others or len(found) < 2 or "train" not in found):
+        return {"train": root}  # "train" may be the name of a class
+    if "train" not in found:
+        raise DataError(f"{shown(root)}: expected train/ beside {found[nested[0]].name}/, found none: name it so")
+    if others:
+        raise DataError(
+            f"{shown(root)}: expected train/, val/ and test/ alone, found {shown(others[0].name, 40)} beside "
+            "them: move or remove it"
+        )
+    return found
 
 
 def _files(root: Path) -> list[Path]:
     """The image files below `root`, by class."""
     files = []
-    for folder in _children(root):
+    for folder in children(root):
         if not folder.is_dir():
-            raise DataError(f"{folder}: expected images in a sub-folder for each class, found a file beside these")
-        for file in _children(folder):
-            if not file.is_file():
-                raise DataError(f"{file}: expected image files in the class folder {folder.name}, found a folder")
-            files.append(file)
-    return files
-
-
-def _read_all(files: list[Path], size: tuple[int, int] | None, grayscale: bool, *, resize: bool) -> np.ndarray:
-    first = read_image(files[0], size, grayscale, resize=resize)
-    images = np.empty((len(files), *first.shape), np.uint8)
-    for index, file in enumerate(files):
-        images[index] = read_image(file, first.shape[1:], grayscale, resize=resize)
-    return images
-
-
-def require_pillow() -> None:
-    """Raises ImportError, saying how to get it, where Pillow is missing."""
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise ImportError('reading images needs Pillow: pip install "pynn-cnn[images]"') from error
-
-
-def read_image(file: Path, size: tuple[int, int] | None, grayscale: bool, *, resize: bool = True) -> np.ndarray:
-    """One image as uint8 (3, H, W), or (1, H, W) if `grayscale`, resized to `size` = (H, W) where given.
-
-    Raises DataError where it is no image or, unless `resize`, has another size than `size`.
-    """
-    from PIL import Image, ImageOps
-
-    with reading(file, "image"), warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file) as image:
-            if image.mode in ("I", "F") or image.mode.startswith("I;"):
-                raise ValueError(f"its pixels have more than 8 bits (mode {image.mode}): convert it")
-            upright = ImageOps.exif_transpose(image)
-            found = (upright.height, upright.width)
-            if size is not None and found != size and not resize:
-                raise ValueError(
-                    f"expected {size[0]}×{size[1]} pixels as in the first image, got {found[0]}×{found[1]}: "
-                    "give image_size"
+            raise DataError(
+                f"{shown(folder)}: expected images in a sub-folder for each class, found a file beside these"
+            )
+        of_class = children(folder)
+        if not of_class:
+            raise DataError(f"{shown(folder)}: the class folder is empty: add images of it or remove the folder")
+        for file in of_class:
+            if file.is_dir():
+                raise DataError(
+                    f"{shown(file)}: expected image files in the class folder {shown(folder.name, 40)}, "
+                    "found a folder"
                 )
-            pixels = upright.convert("L" if grayscale else "RGB")
-            if size is not None and found != size:
-                pixels = pixels.resize(size[::-1], Image.Resampling.BILINEAR)
-            array = np.asarray(pixels)
-    return array[np.newaxis] if grayscale else array.transpose(2, 0, 1)
+        files += of_class
+    if not files:
+        raise DataError(f"{shown(root)}: expected a sub-folder of images for each class, found no image")
+    return files

@@ -113,7 +113,9 @@ def _load(name, folder, remote, classes, citation, data_dir, val_fraction, downl
             raise DataError(f"{paths[3].parent}: this is {other}, not {name}: move it to a folder of its own")
     train, val = tail(len(x), val_fraction)
     parts = (x[train], y[train]), (x[val], y[val]), (x_test, y_test)
-    return Dataset.from_parts(name, *parts, classes=classes, origin="real", citation=citation)
+    return Dataset.from_parts(
+        name, *parts, classes=classes, origin="real", citation=citation, value_range=(0.0, 255.0)
+    )
 
 
 def _look(folder: str, place: Path) -> list[Path] | None:

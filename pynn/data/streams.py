@@ -6,7 +6,8 @@ import errno
 import os
 import stat
 import zlib
-from typing import BinaryIO, Protocol
+from io import BufferedReader
+from typing import Protocol
 
 __all__ = ["MAX_DEFLATE_RATIO", "Gunzip", "open_regular", "read_at_most"]
 
@@ -20,7 +21,7 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def open_regular(path: str | os.PathLike) -> BinaryIO:
+def open_regular(path: str | os.PathLike) -> BufferedReader:
     """The regular file at `path`, open for reading; links are followed.
 
     Raises ValueError for a FIFO, a socket or a device, which could hang or act when opened, OSError otherwise.

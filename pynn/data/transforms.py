@@ -11,30 +11,50 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from pynn.values import is_integer, is_number, shown
+
 __all__ = ["Compose", "Flip", "Rotate", "Shift", "Standardize"]
 
 
 class Standardize:
     """(x − mean) / std, per channel of images (N, C, H, W), per feature of (N, D).
 
-    mean, std : (C,) or (D,) numbers; float64 x gives float64, everything else, as uint8, float32.
+    mean, std : (C,) or (D,) numbers
+    dtype : "float32", or "float64" for models of that
+
+    Computed in float64, and rounded last, where x has values that float32 rounds or the mean is above 64 std:
+    times in seconds keep their digits. What float32 holds exactly, as bytes, is computed in float32.
     """
 
-    def __init__(self, mean, std):
-        self.mean, self.std = (np.array(values, np.float64) for values in (mean, std))
+    def __init__(self, mean, std, *, dtype: str = "float32"):
+        try:
+            self.mean, self.std = (np.array(values, np.float64) for values in (mean, std))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError("Standardize: expected mean and std that are numbers of float64") from error
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f'Standardize: dtype must be "float32" or "float64", got {shown(dtype)}')
+        self.dtype = dtype
         if self.mean.ndim != 1 or self.mean.shape != self.std.shape:
             raise ValueError(
                 f"Standardize: expected mean and std of one shape (C,), got {self.mean.shape} and {self.std.shape}"
             )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
             raise ValueError("Standardize: expected finite mean, and finite std above 0")
+        # float32 would round such means by more than 4e-6 of a standard deviation.
+        self._wide = dtype == "float64" or bool((np.abs(self.mean) / 64 > self.std).any())
 
     @classmethod
     def from_data(cls, x: np.ndarray) -> Standardize:
         """The mean and the (biased) standard deviation of training data; where x is constant, std is 1."""
-        x = np.asarray(x)
+        x = _numbers("Standardize.from_data", x)
         if x.ndim not in (2, 4) or not x.size:
             raise ValueError(f"Standardize.from_data: expected x of shape (N, D) or (N, C, H, W), got {x.shape}")
+        largest = max(abs(float(x.max())), abs(float(x.min())))
+        if not largest < np.inf:
+            raise ValueError("Standardize.from_data: expected x with finite mean, got NaN or infinite values")
+        if largest > 1e150:  # whose squares overflow
+            small = cls.from_data(x / largest)
+            return cls(small.mean * largest, np.where((x == x[:1]).all(axis=0), 1, small.std * largest))
         axes = (0, *range(2, x.ndim))
         mean = x.mean(axis=axes, dtype=np.float64)
         # In pieces, because the deviations of a large uint8 set would take eight times its memory in float64.
@@ -48,24 +68,29 @@ class Standardize:
 
     def config(self) -> dict:
         """The constructor's arguments as JSON values, exact to the bit."""
-        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "dtype": self.dtype}
 
     @classmethod
     def from_config(cls, config: dict) -> Standardize:
+        """What `config` gave; ValueError where it is none."""
+        if not isinstance(config, dict) or not {"mean", "std"} <= config.keys() <= {"mean", "std", "dtype"}:
+            raise ValueError(f"Standardize: expected mean, std and dtype, got {shown(config)}")
         return cls(**config)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        x = np.asarray(x)
+        x = _numbers("Standardize", x)
         if x.ndim not in (2, 4) or x.shape[1] != len(self.mean):
             n = len(self.mean)
             raise ValueError(f"Standardize: expected x of shape (N, {n}) or (N, {n}, H, W), got {x.shape}")
-        dtype = np.float64 if x.dtype == np.float64 else np.float32
-        out = np.subtract(x, _per_channel(self.mean, x.ndim).astype(dtype), dtype=dtype)
-        out /= _per_channel(self.std, x.ndim).astype(dtype)
-        return out
+        dtype = np.float64 if self._wide or not np.can_cast(x.dtype, np.float32) else np.float32
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, which training refuses
+            out = np.subtract(x, _per_channel(self.mean, x.ndim).astype(dtype), dtype=dtype)
+            out /= _per_channel(self.std, x.ndim).astype(dtype)
+            return out.astype(self.dtype, copy=False)
 
     def __repr__(self) -> str:
-        return f"Standardize(mean={self.mean.tolist()}, std={self.std.tolist()})"
+        dtype = "" if self.dtype == "float32" else f", dtype={self.dtype!r}"
+        return f"Standardize(mean={self.mean.tolist()}, std={self.std.tolist()}{dtype})"
 
 
 class Shift:
@@ -76,14 +101,14 @@ class Shift:
     """
 
     def __init__(self, pixels: int, *, fill: str = "zero"):
-        if isinstance(pixels, bool) or not isinstance(pixels, int) or not 0 <= pixels <= 1 << 14:
-            raise ValueError(f"Shift: pixels must be an int from 0 to {1 << 14}, got {pixels!r}")
-        if fill not in ("zero", "reflect"):
-            raise ValueError(f'Shift: fill must be "zero" or "reflect", got {fill!r}')
-        self.pixels, self.fill = pixels, fill
+        if not (is_integer(pixels) and 0 <= pixels <= 1 << 14):
+            raise ValueError(f"Shift: pixels must be an int from 0 to {1 << 14}, got {shown(pixels)}")
+        if not (isinstance(fill, str) and fill in ("zero", "reflect")):
+            raise ValueError(f'Shift: fill must be "zero" or "reflect", got {shown(fill)}')
+        self.pixels, self.fill = int(pixels), fill
 
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        x, p = _images("Shift", x), self.pixels
+        x, p = _images("Shift", x, rng), self.pixels
         n, _, height, width = x.shape
         if self.fill == "reflect" and min(height, width) <= p:
             raise ValueError(f"Shift: reflecting {p} pixels needs images larger than that, got {height}×{width}")
@@ -100,12 +125,12 @@ class Flip:
     """Mirrors each image left to right with probability `p`."""
 
     def __init__(self, p: float = 0.5):
-        if not 0 <= p <= 1:
-            raise ValueError(f"Flip: p must be from 0 to 1, got {p!r}")
+        if not (is_number(p) and 0 <= p <= 1):
+            raise ValueError(f"Flip: p must be from 0 to 1, got {shown(p)}")
         self.p = p
 
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        x = _images("Flip", x)
+        x = _images("Flip", x, rng)
         flipped = rng.random(len(x)) < self.p
         out = x.copy()
         out[flipped] = x[flipped, :, :, ::-1]
@@ -123,12 +148,12 @@ class Rotate:
     """
 
     def __init__(self, degrees: float):
-        if not 0 <= degrees <= 180:
-            raise ValueError(f"Rotate: degrees must be from 0 to 180, got {degrees!r}")
+        if not (is_number(degrees) and 0 <= degrees <= 180):
+            raise ValueError(f"Rotate: degrees must be from 0 to 180, got {shown(degrees)}")
         self.degrees = degrees
 
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        x = _images("Rotate", x)
+        x = _images("Rotate", x, rng)
         return _rotate(x, np.deg2rad(rng.uniform(-self.degrees, self.degrees, size=len(x))))
 
     def __repr__(self) -> str:
@@ -136,12 +161,16 @@ class Rotate:
 
 
 class Compose:
-    """Applies augmentations in turn."""
+    """Applies augmentations in turn, to a copy, so that one of the user's own may work in place."""
 
     def __init__(self, *augmentations: Callable[[np.ndarray, np.random.Generator], np.ndarray]):
+        for augmentation in augmentations:
+            if not callable(augmentation) or isinstance(augmentation, type):
+                raise TypeError(f"Compose: expected augmentations called as f(x, rng), got {shown(augmentation)}")
         self.augmentations = augmentations
 
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        x = np.array(x)
         for augmentation in self.augmentations:
             x = augmentation(x, rng)
         return x
@@ -183,8 +212,17 @@ def _per_channel(values: np.ndarray, ndim: int) -> np.ndarray:
     return values.reshape(-1, *(1,) * (ndim - 2))
 
 
-def _images(name: str, x: np.ndarray) -> np.ndarray:
+def _numbers(name: str, x) -> np.ndarray:
     x = np.asarray(x)
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected an array of numbers, got dtype {x.dtype}")
+    return x
+
+
+def _images(name: str, x, rng) -> np.ndarray:
+    x = _numbers(name, x)
     if x.ndim != 4:
         raise ValueError(f"{name}: expected images of shape (N, C, H, W), got {x.shape}")
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{name}: expected rng to be a numpy.random.Generator, got {shown(rng)}")
     return x

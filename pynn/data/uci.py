@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pynn.data.dataset import Dataset
+from pynn.data.input_format import value_range
 from pynn.data.npz import read_npz
 
 __all__ = ["load_breast_cancer", "load_digits"]
@@ -43,4 +44,13 @@ def load_breast_cancer() -> Dataset:
 def _load(name: str, file: str, classes: tuple[str, ...], citation: str) -> Dataset:
     arrays = read_npz(Path(__file__).parent / "embedded" / file)
     train, val, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "val", "test"))
-    return Dataset.from_parts(name, train, val, test, classes=classes, origin="embedded", citation=citation)
+    return Dataset.from_parts(
+        name,
+        train,
+        val,
+        test,
+        classes=classes,
+        origin="embedded",
+        citation=citation,
+        value_range=value_range(train[0]),
+    )

@@ -105,10 +105,12 @@ def test_fallback_says_so(tmp_path, cache, name, stand_in, input_shape):
         load(name)
     with pytest.raises(DataNotFound):
         load(name, tmp_path)
-    for data, place in ((load(name, fallback=True), cache), (load(name, tmp_path, fallback=True), tmp_path)):
-        assert (data.name, data.origin, data.input_shape) == (stand_in, "embedded", input_shape)
-        assert str(place) in data.note
-        assert data.note.endswith(f"; the embedded {stand_in} stand in")
+    data = load(name, fallback=True)
+    assert (data.name, data.origin, data.input_shape) == (stand_in, "embedded", input_shape)
+    assert str(cache) in data.note
+    assert data.note.endswith(f"; the embedded {stand_in} stand in")
+    with pytest.raises(DataNotFound, match=f"in the data folder {tmp_path}, which lacks it"):
+        load(name, tmp_path, fallback=True)  # the user said where the set is: another one is no answer
 
 
 def test_real_data_go_before_the_fallback(tmp_path, write_mnist):
@@ -175,7 +177,7 @@ def test_dataset_refuses_parts_that_do_not_fit(tmp_path, write_mnist):
     for changes, message in (
         ({"x_val": data.x_val[..., :-1]}, "samples of shape"),
         ({"x_val": data.x_val.astype(np.float32)}, "float32 samples"),
-        ({"y_test": data.y_test[:-1]}, "one label for each of 12 test samples"),
+        ({"y_test": data.y_test[:-1]}, "a label for each of 12 test samples"),
         ({"y_test": data.y_test - 10}, "expected labels from 0 to 9, got"),
         ({"x_train": data.x_train[:0], "y_train": data.y_train[:0]}, "no training samples"),
     ):

@@ -27,7 +27,7 @@ AUGMENTATIONS = [Shift(2), Shift(2, fill="reflect"), Flip(), Rotate(30), Compose
     ],
 )
 def test_standardize(x, axes, dtype):
-    transform = Standardize.from_data(x)
+    transform = Standardize(**Standardize.from_data(x).config() | {"dtype": np.dtype(dtype).name})
     mean, std = x.mean(axis=axes, dtype=np.float64), x.std(axis=axes, dtype=np.float64)
     np.testing.assert_allclose(transform.mean, mean, rtol=1e-12)
     np.testing.assert_allclose(transform.std, std, rtol=1e-9)
@@ -37,6 +37,52 @@ def test_standardize(x, axes, dtype):
     np.testing.assert_allclose(out, (x - mean.reshape(shape)) / std.reshape(shape), rtol=tolerance, atol=tolerance)
     assert out.dtype == dtype
     assert out.shape == x.shape
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.int32, np.uint64])
+def test_large_offsets_keep_their_digits(dtype):
+    """Times in seconds: centred before they are rounded to float32."""
+    x = (np.arange(500) % 97 + (16_000_000 if dtype == np.float32 else 1_700_000_000)).astype(dtype)[:, np.newaxis]
+    out = Standardize.from_data(x)(x)
+    exact = (x - x[0]).astype(np.float64)
+    np.testing.assert_allclose(out, (exact - exact.mean()) / exact.std(), rtol=1e-6, atol=1e-7)
+    assert out.dtype == np.float32
+
+
+@pytest.mark.parametrize("largest", [1e200, 1e300, 1.7e308])
+def test_values_whose_squares_overflow(largest):
+    x = np.array([[-largest], [0.0], [largest]])
+    np.testing.assert_allclose(Standardize.from_data(x)(x)[:, 0], [-(1.5**0.5), 0, 1.5**0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("x", [IMAGES, IMAGES.astype(np.float32), IMAGES.astype(np.float64)])
+def test_nothing_is_done_in_place(x):
+    before = x.copy()
+    before.flags.writeable = False
+
+    def in_place(x, rng):
+        x += 1
+        return x
+
+    rng = np.random.default_rng(0)
+    augmentations = (
+        Shift(0),
+        Shift(1, fill="reflect"),
+        Flip(0),
+        Flip(1),
+        Rotate(0),
+        Rotate(30),
+        Compose(),
+        Compose(in_place),
+    )
+    for augment in augmentations:
+        for array in (x, before):
+            out = augment(array, rng)
+            assert not np.shares_memory(out, array)
+            np.testing.assert_array_equal(array, before)
+    standardize = Standardize.from_data(before)
+    assert not np.shares_memory(standardize(before), before)
+    assert not np.shares_memory(Standardize(np.zeros(x.shape[1]), np.ones(x.shape[1]))(x), x)
 
 
 def test_standardize_in_pieces_equals_at_once():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cnn_ext
-from pynn.data import Dataset
+from pynn.data import DataNotFound, Dataset
 from pynn.experiments import QUESTIONS, binary, q2, q3, q4, q5, q6, q7
 from pynn.experiments.protocol import Recipe, fit
 from pynn.experiments.q7_divergence import DivergenceConfig
@@ -205,9 +205,13 @@ def test_configurations_are_frozen_plain_and_quick_ones_smaller(name):
     assert json.loads(json.dumps(asdict(quick)))
 
 
-def test_embedded_data_stand_in_where_a_folder_has_none(tmp_path):
+def test_embedded_data_stand_in_where_there_are_none_but_not_for_a_folder_that_was_named(tmp_path, monkeypatch):
     config = replace(TINY["q6"], max_train=30)
-    (row,) = q6.run(config, data_dir=tmp_path, progress=False)
+    with pytest.raises(DataNotFound, match="CIFAR-10: expected cifar-10-batches-py/"):
+        q6.run(config, data_dir=tmp_path, progress=False)
+    for variable, value in (("XDG_CACHE_HOME", str(tmp_path)), ("PYNN_OFFLINE", "1"), ("PYNN_DATA", "")):
+        monkeypatch.setenv(variable, value)
+    (row,) = q6.run(config, progress=False)
     assert (row["origin"], row["dataset"], row["n_train"]) == ("embedded", "UCI digits", 30)
     assert "CIFAR-10" in row["notes"][0]
     assert np.shape(row["misclassified"]["images"])[1:] == (32, 32)
