@@ -29,7 +29,13 @@ class NotLowered(Exception):
 
 @dataclass(eq=False)
 class Node:
-    """One operation. `shape`: of its output without the batch axis, as the layers see it."""
+    """One operation.
+
+    shape : of its output without the batch axis, as the layers see it.
+    image : (C, H, W) as the memory is laid out: a flattened image stays as it was.
+    is_vector : whether the memory is that of a vector, not of an image.
+    trainable : whether parameters at this node or before it are trained, so that a gradient has to reach it.
+    """
 
     kind: str
     inputs: tuple[Node, ...]
@@ -37,25 +43,18 @@ class Node:
     module: Any = None  # the layer whose parameters, state or methods it uses
     options: dict = field(default_factory=dict)
     users: list[Node] = field(default_factory=list)
-    trainable: bool = field(
-        init=False
-    )  # parameters at this node or before it are trained: a gradient has to reach it
+    image: tuple[int, int, int] = field(init=False)
+    is_vector: bool = field(init=False)
+    trainable: bool = field(init=False)
 
     def __post_init__(self):
+        if self.kind in _AS_BEFORE:
+            self.image, self.is_vector = self.inputs[0].image, self.inputs[0].is_vector
+        else:
+            self.is_vector = len(self.shape) == 1
+            self.image = (*self.shape, 1, 1) if self.is_vector else self.shape
         own = [] if self.module is None else self.module.parameters()
         self.trainable = any(p.requires_grad for p in own) or any(node.trainable for node in self.inputs)
-
-    @property
-    def image(self) -> tuple[int, int, int]:
-        """(C, H, W) as the memory is laid out: a flattened image stays as it was."""
-        if self.kind in _AS_BEFORE:
-            return self.inputs[0].image
-        return (*self.shape, 1, 1) if len(self.shape) == 1 else self.shape  # type: ignore[return-value]
-
-    @property
-    def is_vector(self) -> bool:
-        """Whether the memory is that of a vector, not of an image."""
-        return self.inputs[0].is_vector if self.kind in _AS_BEFORE else len(self.shape) == 1
 
 
 class Graph:

@@ -267,9 +267,8 @@ class _Plan:
             layer, count = made.norm.module, self.n * prod(made.norm.image[1:])
             if count == 1:
                 raise NotLowered("one value per channel has no variance")
-            arrays = (layer.weight.data, layer.bias.data, layer.weight.grad, layer.bias.grad)
             channels = x.at.lanes * x.at.channel_blocks
-            norm = blocked.norm(*arrays, layer.eps, channels=channels, new=self.arena.take)
+            norm = self._norm(layer, channels, self.arena.take)
             steps.append(blocked.norm_statistics(x.at, norm))
             self.statistics.append(
                 lambda _: norm.update(layer.running_mean, layer.running_var, layer.momentum, count)
@@ -290,8 +289,7 @@ class _Plan:
         _, _, scale, _, *back, _ = memory.reshape(
             8, channels
         )  # dx = dout · back[0] − (x − mean) · back[1] − back[2]
-        arrays = (layer.weight.data, layer.bias.data, layer.weight.grad, layer.bias.grad)
-        norm = blocked.norm(*arrays, layer.eps, channels=channels, new=lambda _: memory)
+        norm = self._norm(layer, channels, lambda _: memory)
 
         def use(_):
             norm.use(layer.running_mean, layer.running_var)
@@ -300,6 +298,12 @@ class _Plan:
 
         steps.append(use)
         return norm
+
+    def _norm(self, layer, channels: int, new: blocked.New) -> blocked.Norm:
+        """Over a batch norm's parameters, whose gradients get lost where they are not trained."""
+        weight, bias = layer.weight, layer.bias
+        dweight, dbias = (p.grad if p.requires_grad else self.arena.take(p.size) for p in (weight, bias))
+        return blocked.norm(weight.data, bias.data, dweight, dbias, layer.eps, channels=channels, new=new)
 
     def _dropout(self, node: Node, x: Value, out: Value) -> list[Step]:
         mask, drawn = new_value(node, self.n, self.arena), self.arena.zeros((self.n, *node.shape))

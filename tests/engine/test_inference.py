@@ -23,7 +23,7 @@ from pynn.layers import (
     Residual,
     Sequential,
 )
-from pynn.module import LayerError
+from pynn.module import LayerError, Parameter
 
 RELATIVE = 1e-5
 
@@ -205,6 +205,39 @@ def test_shared_parameters_are_no_hindrance():
     frozen, x = pynn.freeze(model), batch(13, (6,))
     assert_outputs(frozen(x), model, x)
     assert is_lowered(frozen, x.shape)
+
+
+def mapped(array, path):
+    np.save(path, array)
+    return np.load(path, mmap_mode="r")
+
+
+def unaligned(array, path):
+    memory = np.zeros(array.nbytes + 1, np.uint8)
+    other = memory[1:].view(array.dtype).reshape(array.shape)
+    other[...] = array
+    return other
+
+
+def column_by_column(array, path):
+    return np.asfortranarray(array)
+
+
+@pytest.mark.parametrize("kind", [mapped, unaligned, column_by_column])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_in_memory_of_any_kind(name, kind, tmp_path):
+    """As a model has them whose file is mapped into memory: fast kernels compute it as any other."""
+    model, shape = network(name)
+    expected = pynn.freeze(model)
+    for path, module in model.named_modules():
+        for attribute, value in [*vars(module).items()]:
+            if isinstance(value, Parameter):
+                setattr(module, attribute, Parameter(kind(value.data, tmp_path / f"{path}.{attribute}.npy")))
+    predictor = Predictor(model)
+    for n in (1, 13):
+        x = batch(n, shape)
+        np.testing.assert_array_equal(predictor(x), expected(x))
+        assert is_lowered(predictor, x.shape)
 
 
 # -- what the engine leaves to the model ----------------------------------------------------------------------

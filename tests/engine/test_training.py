@@ -9,6 +9,7 @@ import pytest
 from engine_networks import NETWORKS, batch, layer_by_layer, network
 
 import cnn_ext
+import pynn
 from pynn import SGD, Adam, CrossEntropyLoss, Solver, models
 from pynn.engine import Trainer
 from pynn.engine.training import PLANS
@@ -25,7 +26,7 @@ from pynn.layers import (
     Residual,
     Sequential,
 )
-from pynn.module import LayerError, Parameter
+from pynn.module import MAX_DEPTH, LayerError, Parameter
 
 RELATIVE = 1e-5
 N_ONE = {"mlp", "linear", "cnn", "airbench", "vgg", "scores are images"}  # no batch norm over a single value
@@ -56,6 +57,18 @@ def spoil_gradients(model):
         parameter.grad[...] = np.nan
 
 
+def assert_gradients(model, twin, relative=RELATIVE):
+    """Those of what is trained are those of `twin`."""
+    pairs = [pair for pair in zip(model.parameters(), twin.parameters(), strict=True) if pair[0].requires_grad]
+    largest = max((np.abs(wide.grad).max() for _, wide in pairs), default=0)
+    for actual, wide in pairs:
+        scale = np.abs(wide.grad).max()
+        if scale < 1e-12 * largest:  # zero but for rounding: a bias before a batch norm, a shift of no effect
+            assert np.abs(actual.grad).max() <= relative * largest
+        else:
+            assert_close(actual.grad, wide.grad, relative=relative)
+
+
 def assert_step_equals(trainer, twin, x, *, lowered, relative=RELATIVE):
     """A step of `trainer` gives scores, gradients and statistics of the layers of `twin`, of float64."""
     model = trainer.model
@@ -71,13 +84,7 @@ def assert_step_equals(trainer, twin, x, *, lowered, relative=RELATIVE):
     assert_close(scores, expected, relative=relative)
     trainer.backward(dscores.astype(x.dtype))
     trainer.accept()
-    largest = max(np.abs(parameter.grad).max() for parameter in twin.parameters())
-    for (path, actual), wide in zip(model.named_parameters(), twin.parameters(), strict=True):
-        scale = np.abs(wide.grad).max()
-        if scale < 1e-12 * largest:  # zero but for rounding: a bias before a batch norm, a shift of no effect
-            assert np.abs(actual.grad).max() <= relative * largest, path
-        else:
-            assert_close(actual.grad, wide.grad, relative=relative)
+    assert_gradients(model, twin, relative)
     for (_, actual), (_, wide) in zip(model.named_buffers(), twin.named_buffers(), strict=True):
         assert_close(actual, wide, max(1, np.abs(wide).max()))
 
@@ -288,6 +295,98 @@ def test_layers_replaced():
     assert_step_equals(trainer, model.astype(np.float64), x, lowered=True)
 
 
+# -- what is not trained --------------------------------------------------------------------------------------
+
+
+def freeze_all_but_the_last(model):
+    model.trainable = False
+    model[-1].trainable = True
+
+
+def freeze_the_first(model):
+    model[0].trainable = False
+
+
+def freeze_norms(model):
+    for _, module in model.named_modules():
+        if isinstance(module, BatchNorm1d | BatchNorm2d):
+            module.trainable = False
+
+
+def freeze_norms_but_their_weights(model):
+    freeze_norms(model)
+    for path, parameter in model.named_parameters():
+        parameter.requires_grad |= path.endswith("1.weight")
+
+
+def freeze_every_other_parameter(model):
+    for parameter in model.parameters()[::2]:
+        parameter.requires_grad = False
+
+
+def freeze_biases(model):
+    for path, parameter in model.named_parameters():
+        parameter.requires_grad = not path.endswith("bias")
+
+
+def freeze_everything(model):
+    model.trainable = False
+
+
+PARTS = [
+    freeze_all_but_the_last,
+    freeze_the_first,
+    freeze_norms,
+    freeze_norms_but_their_weights,
+    freeze_every_other_parameter,
+    freeze_biases,
+    freeze_everything,
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_not_trained_stays_as_it_is(name, part):
+    model, shape = network(name)
+    trainer, x = Trainer(model), batch(13, shape)
+    trainer.forward(x)
+    trainer.reject()
+    part(model)  # after a step: it counts from the next one on
+    for _, module in model.named_modules():
+        if isinstance(module, Dropout):
+            module.rng = np.random.default_rng(9)
+    twin = model.astype(np.float64)
+    for parameter in (*model.parameters(), *twin.parameters()):
+        parameter.grad[...] = 5
+    expected = twin.forward(x.astype(np.float64), training=True)
+    for parameter in twin.parameters():
+        if parameter.requires_grad:
+            parameter.zero_grad()
+    twin.backward(expected, input_grad=False)
+
+    scores = trainer.forward(x)
+    assert_close(scores, expected)
+    trainer.backward(expected.astype(np.float32))
+    trainer.accept()
+    assert_gradients(model, twin)
+    for parameter in model.parameters():
+        assert parameter.requires_grad or (parameter.grad == 5).all()
+    for (_, actual), (_, wide) in zip(model.named_buffers(), twin.named_buffers(), strict=True):
+        assert_close(actual, wide, max(1, np.abs(wide).max()))
+
+
+def test_nothing_below_what_is_trained_is_computed_back():
+    model = Sequential(conv(3, 8, 3, padding=1), BatchNorm2d(8), ReLU(), conv(8, 8, 3), Flatten(), linear(32, 3))
+    steps = []
+    for part in (lambda model: None, freeze_all_but_the_last):
+        part(model)
+        trainer = Trainer(model)
+        trainer.forward(batch(13, (3, 4, 4)))
+        steps.append((len(trainer._plan.backward_steps), trainer._plan.nbytes))
+    assert steps[1][0] <= 2 < steps[0][0]  # the last layer's bias and weight
+    assert steps[1][1] < steps[0][1]  # and no memory for what is not computed
+
+
 def linear(*shape):
     return Linear(*shape, rng=np.random.default_rng(0))
 
@@ -464,6 +563,26 @@ def test_a_backward_pass_needs_a_forward_pass(lowered):
         trainer.forward(x[:, :2])
     with pytest.raises(ValueError, match="nothing to go by: call forward"):
         trainer.backward(np.zeros((8, 3), np.float32))
+
+
+@pytest.mark.parametrize("kind", [ReLU, Flatten, GELU])
+def test_thousands_of_layers_in_a_row(kind):
+    model = Sequential(linear(6, 6), *(kind() for _ in range(2000)), linear(6, 3))
+    twin, trainer, x = model.astype(np.float64), Trainer(model), batch(5, (6,))
+    assert_step_equals(trainer, twin, x, lowered=True)
+    np.testing.assert_allclose(pynn.freeze(model)(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("around", [Sequential, Residual])
+def test_layers_nested_as_deep_as_they_may_be(around):
+    layer = linear(6, 6)
+    layer.weight.data *= np.float32(0.01)
+    for _ in range(MAX_DEPTH - 2):
+        layer = around(layer)
+    model = Sequential(layer, linear(6, 3))
+    twin, trainer, x = model.astype(np.float64), Trainer(model), batch(5, (6,))
+    assert_step_equals(trainer, twin, x, lowered=True)
+    np.testing.assert_allclose(pynn.freeze(model)(x), model(x), rtol=1e-5, atol=1e-5)
 
 
 # -- the solver -----------------------------------------------------------------------------------------------
