@@ -59,10 +59,11 @@ def _function(name: str, call: str) -> Callable:
 
 
 def _callbacks(value) -> tuple:
-    callbacks = (value,) if callable(value) else value
-    if callbacks is None or isinstance(callbacks, str | bytes | dict) or not hasattr(callbacks, "__iter__"):
-        raise TypeError(f"Solver: callbacks must be functions (solver, logs), got {shown(value)}")
-    callbacks = tuple(callbacks)
+    if value is None or callable(value):
+        value = () if value is None else (value,)
+    if isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
+        raise TypeError(f"Solver: callbacks must be functions (solver, logs), got {_what(value)}")
+    callbacks = tuple(value)
     for number, callback in enumerate(callbacks):
         _require_function(f"Solver: callbacks[{number}] must be a function", callback, "(solver, logs)", 2)
     return callbacks
@@ -78,7 +79,7 @@ def _require_function(rule: str, value, call: str, n_arguments: int) -> None:
     try:
         signature.bind(*range(n_arguments))
     except TypeError:
-        raise TypeError(f"{rule} that takes {call}, {shown(value)} takes {signature}") from None
+        raise TypeError(f"{rule} that takes {call}, {_what(value)} takes {signature}") from None
 
 
 def _max_grad_norm(value) -> float | None:
@@ -119,8 +120,12 @@ CHECKS: dict[str, Callable] = {
 
 
 def _what(value) -> str:
-    """`value` for a message; of a class, that it has to be called."""
-    return f"the class {value.__name__}: call it, {value.__name__}(…)" if isinstance(value, type) else shown(value)
+    """`value` for a message: of a class that it has to be called, of what has no text of its own what it is."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}: call it, {value.__name__}(…)"
+    if hasattr(value, "__name__"):
+        return f"the {type(value).__name__} {value.__name__}"
+    return f"a {type(value).__name__}" if type(value).__repr__ is object.__repr__ else shown(value)
 
 
 def check_pairing(model: Module, optimizer: Optimizer) -> None:

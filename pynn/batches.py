@@ -28,7 +28,8 @@ def checked_inputs(name: str, x) -> np.ndarray:
     given, x = x, as_array(name, x)
     if x.dtype.kind not in "biuf":
         what = f"a {type(given).__name__} of " if not isinstance(given, np.ndarray) else ""
-        raise TypeError(f"{name} must be an array of numbers, got {what}dtype {x.dtype}")
+        remedy = ": convert it with .astype(np.float32)" if x.dtype == object and x.ndim else ""
+        raise TypeError(f"{name} must be an array of numbers, got {what}dtype {x.dtype}{remedy}")
     if x.ndim == 0 or x.size == 0:
         raise ValueError(f"{name} must have at least one sample, got shape {x.shape}")
     if x.dtype.kind == "f":

@@ -151,7 +151,7 @@ class Solver:
         augment: Callable | None = None,
         max_grad_norm: float | None = None,
         rng: np.random.Generator | None = None,
-        callbacks: Callback | Iterable[Callback] = (),
+        callbacks: Callback | Iterable[Callback] | None = (),
         progress: bool | None = None,
     ):
         self._prepare()
