@@ -18,10 +18,10 @@ from pynn.cli.errors import UsageError
 from pynn.cli.formats import TABLES, require_npz
 from pynn.cli.places import keep_apart
 from pynn.cli.streams import is_read, put
-from pynn.data import Standardize
+from pynn.data import InputFormat, Standardize, image_files
 from pynn.data.arrays import samples
-from pynn.data.images import read_image, require_pillow
-from pynn.data.npz import read_npz
+from pynn.data.images import require_pillow
+from pynn.data.npz import open_npz
 from pynn.files import check_writable, write_atomic, write_somewhere
 from pynn.io import ModelFileError, load, load_metadata
 from pynn.module import Module
@@ -41,8 +41,8 @@ def predict(arguments) -> None:
         check_writable(arguments.out)
     elif not is_read():
         raise UsageError("standard output is closed: give --out CSV")
-    model, classes, input_shape, standardize = _trained(arguments.model)
-    kind, batches = _inputs(arguments.input, input_shape)
+    model, classes, form, standardize = _trained(arguments.model)
+    kind, batches = _inputs(arguments.input, form)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow([kind, "class", "probability"])
@@ -50,7 +50,8 @@ def predict(arguments) -> None:
         scores = model(standardize(x))
         if wrong := np.flatnonzero(~np.isfinite(scores).all(axis=1)).tolist():
             raise ModelFileError(
-                f"{arguments.model} gives no finite scores for {kind} {names[wrong[0]]} of {arguments.input}: "
+                f"{shown(arguments.model)} gives no finite scores for {kind} {shown(names[wrong[0]])} of "
+                f"{shown(arguments.input)}: "
                 "the model file is damaged, or the sample is far from the training data"
             )
         probabilities = _softmax(scores)
@@ -66,59 +67,53 @@ def predict(arguments) -> None:
     put(f"The predictions are in {shown(place)}.\n")
 
 
-def _trained(path: Path) -> tuple[Module, list[str], tuple[int, ...], Standardize]:
-    """The model, and what `train` kept with it."""
+def _trained(path: Path) -> tuple[Module, list[str], InputFormat, Standardize]:
+    """The model, and what `train` kept with it; models of earlier versions lack the form of their input."""
     model, metadata = load(path), load_metadata(path)
     try:
         classes = [str(name) for name in metadata["classes"]]
-        input_shape = tuple(int(size) for size in metadata["input_shape"])
         standardize = Standardize.from_config(metadata["standardize"])
-        fits = model.output_shape(input_shape) == (len(classes),) and len(standardize.mean) == input_shape[0]
+        if "input_format" in metadata:
+            form = InputFormat.from_config(metadata["input_format"])
+        else:
+            form = InputFormat.guessed(tuple(int(size) for size in metadata["input_shape"]), standardize)
+        fits = model.output_shape(form.shape) == (len(classes),) and len(standardize.mean) == form.shape[0]
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} lacks what `pynn train` keeps with a model: train it by that") from error
+        raise ModelFileError(
+            f"{shown(path)} lacks what `pynn train` keeps with a model: train it by that"
+        ) from error
     if not fits:
-        raise ModelFileError(f"{path} has metadata of another model: train it again")
-    return model, classes, input_shape, standardize
+        raise ModelFileError(f"{shown(path)} has metadata of another model: train it again")
+    return model, classes, form, standardize
 
 
-def _inputs(path: Path, input_shape: tuple[int, ...]) -> tuple[str, Iterator[tuple[Sequence, np.ndarray]]]:
-    """("file" or "row", batches of (names, x)) of what is at `path`."""
+def _inputs(path: Path, form: InputFormat) -> tuple[str, Iterator[tuple[Sequence, np.ndarray]]]:
+    """("file" or "row", batches of (names, x)) of what is at `path`, in the form that the model takes."""
     if path.suffix.lower() == ".npz" and path.is_file():
-        x = _array(path, input_shape)
+        x = _array(path, form)
         rows = range(0, len(x), BATCH)
         return "row", ((range(at, min(at + BATCH, len(x))), x[at : at + BATCH]) for at in rows)
     if path.suffix.lower() in TABLES and path.is_file():
         require_npz(path, labels=False)
-    files = sorted(file for file in path.rglob("[!.]*") if file.is_file()) if path.is_dir() else [path]
-    require_pillow()
-    if not path.exists() or not files:
+    files = image_files(path) if path.exists() else []
+    if not files:
         raise UsageError(f"there are no data at {shown(path)}: give an .npz file, an image or a folder of images")
-    if len(input_shape) != 3 or input_shape[0] not in (1, 3):
-        raise UsageError(
-            f"the model takes samples of shape {input_shape}, which images are not: give an .npz file"
-        )
-    return "file", _image_batches(files, input_shape)
+    require_pillow()
+    starts = range(0, len(files), BATCH)
+    return "file", (
+        (files[at : at + BATCH], np.stack([form.image(file) for file in files[at : at + BATCH]])) for at in starts
+    )
 
 
-def _array(path: Path, input_shape: tuple[int, ...]) -> np.ndarray:
+def _array(path: Path, form: InputFormat) -> np.ndarray:
     """The samples in an .npz file: its X, else its x_test, else its only array."""
-    arrays = read_npz(path)
-    found = [name for name in arrays if name in ("X", "x_test")] or list(arrays)
-    if len(found) != 1 and "X" not in found:
-        raise UsageError(f"{path}: expected an array X, got {', '.join(arrays) or 'nothing'}")
-    name = "X" if "X" in found else found[0]
-    x = samples(arrays[name], name, path)
-    if x.shape[1:] != input_shape:
-        raise UsageError(f"{path}: the model takes samples of shape {input_shape}, {name} has {x.shape[1:]}")
-    return x
-
-
-def _image_batches(files: list[Path], input_shape: tuple[int, ...]) -> Iterator[tuple[Sequence, np.ndarray]]:
-    """The images, resized to what the model takes."""
-    channels, height, width = input_shape
-    for at in range(0, len(files), BATCH):
-        names = files[at : at + BATCH]
-        yield names, np.stack([read_image(file, (height, width), grayscale=channels == 1) for file in names])
+    with open_npz(path) as archive:
+        found: list[str] = [name for name in ("X", "x_test") if name in archive.names] or [*archive.names]
+        if len(found) != 1 and "X" not in found:
+            arrays = shown(", ".join(archive.names) or "nothing")
+            raise UsageError(f"{shown(path)}: expected an array X, got {arrays}")
+        x = samples(archive.read(found[0]), found[0], path)
+    return form.array(x, found[0], path)
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

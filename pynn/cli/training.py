@@ -1,8 +1,8 @@
 """Owns `pynn train`: a classifier of a user's own images or features, in one model file.
 
-The file's metadata hold the class names, the shape of a sample and the standardisation of the training data, so
-that `predict` needs nothing else; nothing in it depends on time. After every epoch the training is kept in a
-checkpoint (`pynn.cli.begun`): however it ends, nothing that was finished is lost.
+The file's metadata hold the class names, the form of the samples and their standardisation, so that `predict`
+needs nothing else; nothing in it depends on time. After every epoch the training is kept in a checkpoint
+(`pynn.cli.begun`): however it ends, nothing that was finished is lost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pynn.cli.networks import network
 from pynn.cli.places import keep_apart
 from pynn.cli.signals import uninterrupted
 from pynn.cli.streams import put
-from pynn.data import Dataset, Standardize, load_image_folder, load_npz
+from pynn.data import Dataset, InputFormat, Standardize, load_image_folder, load_npz
 from pynn.data.images import MAX_SIDE
 from pynn.files import WriteError, check_writable, write_somewhere
 from pynn.io import ModelFileError, require_safetensors, save
@@ -31,6 +31,8 @@ from pynn.solver import Solver, TrainingDiverged
 from pynn.text import shown
 
 __all__ = ["train"]
+
+GO_ON = "the same command with --resume goes on"
 
 
 def train(arguments) -> None:
@@ -56,14 +58,14 @@ def train(arguments) -> None:
         rng=rng,
         callbacks=[begun],
     )
-    print(f"pynn: training on {_described(data)}", file=sys.stderr)
+    print(f"pynn: training on {data.describe()}", file=sys.stderr)
     begun.take_up(solver)
 
     def write() -> str:
         """Writes the model as it is, and gives its name; UsageError, with the place, if it was put elsewhere."""
         metadata = {
             "classes": data.classes,
-            "input_shape": data.input_shape,
+            "input_format": InputFormat.of(data).config(),
             "standardize": standardize.config(),
             "trained_on": {
                 "data": shown(data.name),
@@ -83,7 +85,7 @@ def train(arguments) -> None:
             if not begun.use_best(solver):
                 return f"no model was written, {shown(out)} is as it was"
             done = f"of {solver.run.epochs} epochs of {arguments.epochs}"
-            return f"{write()} has the best model {done}; the same command with --resume goes on"
+            return f"{write()} has the best model {done}"
 
     validation_data = (data.x_val, data.y_val) if len(data.y_val) else None
     try:
@@ -96,22 +98,22 @@ def train(arguments) -> None:
             time_limit=arguments.time_limit,
         )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(keep_best()) from None
+        raise KeyboardInterrupt(f"{keep_best()}; {GO_ON}") from None
     except ModelFileError as error:
         raise begun.other_run(error) from error
     except TrainingDiverged as error:
-        kept = f"; {keep_best()}" if solver.run.epochs else ""
-        raise UsageError(f"{error.finding}: begin anew with a lower --lr (now {arguments.lr:g}){kept}") from error
-    except WriteError as error:
-        raise UsageError(f"{error}; {keep_best()}") from error
-    except MemoryError as error:
         raise UsageError(
-            f"not enough memory: try a smaller --batch-size or --image-size; {keep_best()}"
+            f"{error.finding}: begin anew with --restart and a lower --lr (now {arguments.lr:g}); {keep_best()}"
         ) from error
+    except WriteError as error:
+        raise UsageError(f"{error}; {keep_best()}; {GO_ON}") from error
+    except MemoryError as error:
+        remedy = "use a smaller --batch-size or --image-size"
+        raise UsageError(f"not enough memory: {remedy}; {keep_best()}") from error
     place = write()
     if solver.ended_by == "time_limit":
-        put(f"The time limit ended the training after {solver.run.epochs} of {arguments.epochs} epochs: the same ")
-        put("command with --resume goes on.\n")
+        done = f"{solver.run.epochs} of {arguments.epochs} epochs"
+        put(f"The time limit ended the training after {done}: {GO_ON}.\n", kept=f"the model is {place}")
     else:
         begun.finish()
     if len(data.y_test):
@@ -143,15 +145,3 @@ def _training_data(arguments) -> Dataset:
         raise UsageError(f"{shown(path)} is neither a file nor a folder: give an .npz file, or a folder of images")
     require_npz(path, labels=True)
     return load_npz(path, seed=arguments.seed)
-
-
-def _described(data: Dataset) -> str:
-    """The samples of each part and of each class; of more than ten classes, those of the smallest and largest."""
-    parts = {"training": data.y_train, "validation": data.y_val, "test": data.y_test}
-    sizes = ", ".join(f"{len(y)} {part}" for part, y in parts.items())
-    counts = np.bincount(np.concatenate([*parts.values()]), minlength=len(data.classes))
-    order = np.arange(len(counts)) if len(counts) <= 10 else np.argsort(counts, kind="stable")[[0, 1, -2, -1]]
-    classes = [f"{shown(data.classes[k], 20)} {counts[k]}" for k in order]
-    if len(counts) > 10:
-        classes.insert(2, "...")
-    return f"{shown(data.name, 40)}: {sizes} samples; {len(counts)} classes: {', '.join(classes)}"

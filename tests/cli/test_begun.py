@@ -78,7 +78,10 @@ def test_an_interrupt_before_the_first_epoch_leaves_the_old_model(training, tmp_
     capsys.readouterr()
     assert main(arguments) == 130
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said == f"pynn: interrupted: no model was written, {tmp_path / 'model'} is as it was"
+    assert said == (
+        f"pynn: interrupted: no model was written, {tmp_path / 'model'} is as it was; "
+        "the same command with --resume goes on"
+    )
     assert (tmp_path / "model").read_text() == "old"
     end_in(None)
     assert main([*arguments, "--resume"]) == 0
@@ -196,7 +199,7 @@ def test_divergence_keeps_the_best_model_and_speaks_of_the_command_line(training
     assert main(arguments) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert "training diverged at step 30: the loss is nan" in said
-    assert "begin anew with a lower --lr (now 0.01)" in said
+    assert "begin anew with --restart and a lower --lr (now 0.01)" in said
     assert f"{tmp_path / 'model'} has the best model of 2 epochs of 6" in said
     assert "max_grad_norm" not in said
 
