@@ -6,6 +6,7 @@ by its own `forward` and `backward`.
 """
 
 from pynn.engine.inference import Frozen, Predictor, freeze
+from pynn.engine.needs import memory_needed
 from pynn.engine.training import Trainer
 
-__all__ = ["Frozen", "Predictor", "Trainer", "freeze"]
+__all__ = ["Frozen", "Predictor", "Trainer", "freeze", "memory_needed"]

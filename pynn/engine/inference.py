@@ -81,14 +81,14 @@ def freeze(model: Module) -> Frozen:
     return Frozen(copy.deepcopy(model))
 
 
-def _plan(model: Module, x_shape: tuple[int, ...], constants: Constants) -> _Plan | None:
+def _plan(model: Module, x_shape: tuple[int, ...], constants: Constants) -> Plan | None:
     try:
-        return _Plan(model, x_shape, constants)
+        return Plan(model, x_shape, constants)
     except (NotLowered, LayerError):  # the model says it itself, of this very x
         return None
 
 
-class _Plan:
+class Plan:
     """The steps for one batch shape, for one call at a time."""
 
     def __init__(self, model: Module, x_shape: tuple[int, ...], constants: Constants):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ __all__ = [
 
 POINT = blocked.POINT
 FEW_CHANNELS = 4  # of an input that its convolution takes as an Image
+THICKEST = 4  # times as large as an image it may be with its padding
 
 Step = Callable[[int], None]
 
@@ -147,6 +149,8 @@ def passing(groups: list[Group], values: dict[Node, Value]) -> list[blocked.Bloc
 def input_value(node: Node, n: int, arena: Arena, *, training: bool) -> Value:
     """The input's place: an Image (Pixels for few samples) where convolutions alone, all padded alike, read it.
 
+    Not so where the padding would be most of it.
+
     For inference, vectors that fully-connected layers alone read stay where they are.
     """
     shape = (n, *node.image)
@@ -154,13 +158,23 @@ def input_value(node: Node, n: int, arena: Arena, *, training: bool) -> Value:
         return Value(blocked.Rows(shape), (n, *node.shape), np.empty(0, np.float32))
     paddings = {user.options["padding"] for user in node.users if user.kind == "convolution"}
     others = any(user.kind != "convolution" for user in node.users)
-    if shape[1] <= FEW_CHANNELS and len(paddings) == 1 and not others:
+    if (
+        shape[1] <= FEW_CHANNELS
+        and len(paddings) == 1
+        and not others
+        and all(_is_thin(padding, shape[2:]) for padding in paddings)
+    ):
         (padding,) = paddings
         array = arena.take(blocked.image_size(shape, padding))
         if n < blocked.BATCH and not training:
             return Value(blocked.Pixels(array, shape, padding), (n, *node.shape), array)
         return Value(blocked.Image(array, shape, padding), (n, *node.shape), array)
     return new_value(node, n, arena)
+
+
+def _is_thin(padding: tuple[int, int], image: tuple[int, int]) -> bool:
+    """Whether an image's padding may be in memory: Blocks have none, however much of it there is."""
+    return prod(s + 2 * p for s, p in zip(image, padding, strict=True)) <= THICKEST * prod(image) + 4096
 
 
 def new_value(node: Node, n: int, arena: Arena) -> Value:

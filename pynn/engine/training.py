@@ -49,8 +49,8 @@ class Trainer:
 
     def __init__(self, model: Module):
         self.model = model
-        self._plans: dict[tuple, _Plan | None] = {}
-        self._plan: _Plan | None = None
+        self._plans: dict[tuple, Plan | None] = {}
+        self._plan: Plan | None = None
         self._scores: np.ndarray | None = None  # of the forward pass that waits for its backward pass
         self._before: list[
             tuple[np.ndarray, np.ndarray]
@@ -127,7 +127,7 @@ class Trainer:
                 f"got {dscores.shape}: a loss's gradient has an entry for each score"
             )
 
-    def _plan_for(self, x) -> _Plan | None:
+    def _plan_for(self, x) -> Plan | None:
         if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.ndim not in (2, 4) or x.size == 0:
             return None
         plan = self._plans.get(x.shape)
@@ -137,7 +137,7 @@ class Trainer:
         while self._plans and (len(self._plans) >= PLANS or self._nbytes() > BYTES):
             self._plans.pop(next(iter(self._plans)))
         try:
-            plan = _Plan(self.model, x.shape)
+            plan = Plan(self.model, x.shape)
         except (NotLowered, LayerError):  # the model says it itself, of this very x
             plan = None
         self._plans[x.shape] = plan
@@ -168,7 +168,7 @@ class _Turn:
         self.lock.release()
 
 
-class _Plan:
+class Plan:
     """The steps for one batch shape."""
 
     def __init__(self, model: Module, x_shape: tuple[int, ...]):

@@ -240,6 +240,27 @@ def test_weights_in_memory_of_any_kind(name, kind, tmp_path):
         assert is_lowered(predictor, x.shape)
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan, 3e38, -3e38, 1e-45])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_overflows_raises_no_warning(name, value):
+    """Warnings are errors here. Scores of the other samples are what they were."""
+    model, shape = network(name)
+    x = batch(13, shape)
+    expected = pynn.freeze(model)(x)
+    x[4] = value
+    np.testing.assert_array_equal(np.delete(pynn.freeze(model)(x), 4, axis=0), np.delete(expected, 4, axis=0))
+    for parameter in model.parameters():
+        parameter.data *= np.float32(1e30)
+    for _, array in model.named_buffers():
+        array *= np.float32(1e30)
+    x[4] = 1e30
+    pynn.freeze(model)(x)
+    trainer = Trainer(model)
+    scores = trainer.forward(x)
+    trainer.backward(scores.copy())
+    trainer.accept()
+
+
 # -- what the engine leaves to the model ----------------------------------------------------------------------
 
 

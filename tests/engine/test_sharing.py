@@ -16,7 +16,7 @@ from engine_networks import NETWORKS, EngineTestScale, batch, layer_by_layer, ne
 
 import pynn
 from pynn.engine import Predictor, Trainer, pool
-from pynn.engine.inference import _Plan
+from pynn.engine.inference import Plan
 from pynn.layers import Linear, ReLU, Sequential
 from pynn.module import Module, Parameter
 
@@ -292,9 +292,9 @@ def no_gc():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_plans_that_are_put_away_return_their_memory_at_once(name, no_gc, monkeypatch):
     plans = []
-    own = _Plan.__init__
+    own = Plan.__init__
     monkeypatch.setattr(
-        _Plan, "__init__", lambda self, *args: (plans.append(weakref.ref(self)), own(self, *args))[1]
+        Plan, "__init__", lambda self, *args: (plans.append(weakref.ref(self)), own(self, *args))[1]
     )
     model, shape = network(name)
     frozen, trainer = pynn.freeze(model), Trainer(model)
