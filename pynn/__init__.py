@@ -18,3 +18,12 @@ except ImportError as _error:  # the kernels are missing, or PYNN_ISA names none
         if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         raise ImportError(str(_reason), name=_reason.name) from _reason
+
+else:
+
+    def __getattr__(name: str):
+        import sys
+
+        from pynn.habits import PACKAGE, missing_attribute
+
+        raise missing_attribute(sys.modules[__name__], name, PACKAGE)

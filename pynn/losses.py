@@ -8,16 +8,17 @@ training notices at once. Labels that do not fit are refused: ValueError, or Typ
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import wraps
-from numbers import Real
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 import cnn_ext
+from pynn.habits import LOSS, RESULT, Explained, missing_attribute
+from pynn.values import as_float, is_integer, is_number, shown
 
 __all__ = [
     "CrossEntropyLoss",
@@ -46,16 +47,33 @@ def _in_float64(evaluate):
     return of_any_scores
 
 
+class LossAndGradient(NamedTuple):
+    """What a loss gives: its value, and its gradient by the scores, which `backward` of the model takes."""
+
+    loss: float
+    dscores: np.ndarray
+
+    def __getattr__(self, name: str):
+        raise missing_attribute(self, name, RESULT)
+
+
 @dataclass(frozen=True)
-class Loss(ABC):
+class Loss(metaclass=Explained):
     """The base of all losses: checks of scores and labels."""
 
     task: ClassVar[str]  # "classification" or "regression"
 
-    def __call__(self, scores: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    @classmethod
+    def _misfit(cls, problem: str) -> TypeError:
+        return TypeError(f"[{cls.__name__}] {problem}")
+
+    def __getattr__(self, name: str):
+        raise missing_attribute(self, name, LOSS)
+
+    def __call__(self, scores: np.ndarray, y: np.ndarray) -> LossAndGradient:
         """(loss, ∂loss/∂scores); the gradient has the shape and dtype of `scores`."""
         scores = self._scores(scores)
-        return self._evaluate(scores, self._target(scores, y))
+        return LossAndGradient(*self._evaluate(scores, self._target(scores, y)))
 
     def config(self) -> dict:
         """The constructor's arguments, for JSON: `type(loss)(**config)` is an equal loss."""
@@ -72,7 +90,10 @@ class Loss(ABC):
     def _scores(self, scores) -> np.ndarray:
         scores = np.asarray(scores)
         if scores.dtype not in (np.float32, np.float64):
-            raise TypeError(f"{self._name} scores must be float32 or float64, got {scores.dtype}: use .astype")
+            swapped = ", or the order, loss(scores, y)" if scores.dtype.kind in "biu" else ""
+            raise TypeError(
+                f"{self._name} scores must be float32 or float64, got {scores.dtype}: use .astype{swapped}"
+            )
         if scores.ndim == 0 or scores.size == 0:
             raise ValueError(f"{self._name} expected scores of at least one sample, got shape {scores.shape}")
         return scores
@@ -98,7 +119,7 @@ class BinaryLoss(Loss):
 
     def __post_init__(self):
         if not isinstance(self.labels, tuple | list) or tuple(self.labels) not in ((0, 1), (-1, 1)):
-            raise ValueError(f"{self._name} labels must be (0, 1) or (-1, 1), got {self.labels!r}")
+            raise ValueError(f"{self._name} labels must be (0, 1) or (-1, 1), got {shown(self.labels)}")
         object.__setattr__(self, "labels", tuple(map(int, self.labels)))
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
@@ -229,8 +250,8 @@ class MultiClassHingeLoss(MultiClassLoss):
     margin: float = 1.0
 
     def __post_init__(self):
-        if not isinstance(self.margin, Real) or not 0 < self.margin < np.inf:
-            raise ValueError(f"{self._name} margin must be a number above 0, got {self.margin!r}")
+        if not is_number(self.margin) or not 0 < as_float(self.margin) < np.inf:
+            raise ValueError(f"{self._name} margin must be a number above 0, got {shown(self.margin)}")
         object.__setattr__(self, "margin", float(self.margin))
 
     @_in_float64
@@ -255,8 +276,10 @@ class CrossEntropyLoss(MultiClassLoss):
     label_smoothing: float = 0.0
 
     def __post_init__(self):
-        if not isinstance(self.label_smoothing, Real) or not 0 <= self.label_smoothing <= 1:
-            raise ValueError(f"{self._name} label_smoothing must be from 0 to 1, got {self.label_smoothing!r}")
+        if not is_number(self.label_smoothing) or not 0 <= as_float(self.label_smoothing) <= 1:
+            raise ValueError(
+                f"{self._name} label_smoothing must be from 0 to 1, got {shown(self.label_smoothing)}"
+            )
         object.__setattr__(self, "label_smoothing", float(self.label_smoothing))
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
@@ -266,8 +289,8 @@ class CrossEntropyLoss(MultiClassLoss):
     def __call__(self, scores, y):
         scores = self._scores(scores)
         with suppress(TypeError, ValueError):  # the kernel looks at int64 labels itself
-            return self._evaluate(scores, y)
-        return self._evaluate(scores, self._target(scores, y))  # others are converted, or refused as labels
+            return LossAndGradient(*self._evaluate(scores, y))
+        return super().__call__(scores, y)  # others are converted, or refused as labels
 
     def _evaluate(self, scores, y):
         return cnn_ext.softmax_cross_entropy(scores, y, label_smoothing=self.label_smoothing)
@@ -301,37 +324,40 @@ class MSELoss(Loss):
 # -- probabilities --------------------------------------------------------------------------------------------
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """pⱼ = exp(sⱼ) / Σₖ exp(sₖ) over the last axis, so that each row is positive and adds up to 1.
+def softmax(scores: np.ndarray, axis: int = -1) -> np.ndarray:
+    """pᵢ = exp(sᵢ) / Σⱼ exp(sⱼ) along `axis`: the probabilities that CrossEntropyLoss takes scores to stand for.
 
-    scores : (…, K), float32 or float64; the arithmetic is float64, the result has their shape and dtype. Exact for
-    scores of any size: the largest of each row is subtracted first. −∞ gives 0; a row with NaN or ∞ is NaN.
-    Raises TypeError for another dtype, ValueError where there is no score. Source: Bridle 1990.
+    scores : any shape, float32 or float64; the result has its shape and dtype, and is computed in float64. The
+    largest score is subtracted first, so that no size overflows. A sample with NaN or +inf, or of −inf alone,
+    gives NaN. For one score a sample (LogisticLoss) the probability is that of softmax of (0, s).
+    Raises TypeError for another dtype, ValueError for an axis that is not there. Source: Bridle 1990.
     """
     scores = np.asarray(scores)
     if scores.dtype not in (np.float32, np.float64):
         raise TypeError(f"softmax: scores must be float32 or float64, got {scores.dtype}: use .astype")
-    if scores.ndim == 0 or scores.shape[-1] == 0:
-        raise ValueError(f"softmax: expected scores of shape (…, K), got {scores.shape}")
-    with np.errstate(all="ignore"):
-        powers = scores.astype(np.float64)
-        powers = np.exp(powers - powers.max(axis=-1, keepdims=True))
-        return (powers / powers.sum(axis=-1, keepdims=True)).astype(scores.dtype)
+    if not is_integer(axis) or not -scores.ndim <= axis < scores.ndim:
+        raise ValueError(f"softmax: axis must be from {-scores.ndim} to {scores.ndim - 1}, got {shown(axis)}")
+    if scores.size == 0:
+        raise ValueError(f"softmax: expected scores of at least one sample, got shape {scores.shape}")
+    with np.errstate(over="ignore", invalid="ignore"):  # −max − max, inf − inf
+        exponentials = np.exp(np.subtract(scores, scores.max(axis=axis, keepdims=True), dtype=np.float64))
+    return (exponentials / exponentials.sum(axis=axis, keepdims=True)).astype(scores.dtype)
 
 
 # -- labels ---------------------------------------------------------------------------------------------------
 
 
 def class_indices(owner: str, name: str, y, n_classes: int) -> np.ndarray:
-    """`y` as (N,) int64 class indices from 0 to n_classes − 1.
+    """`y`, (N,) or (N, 1), as (N,) int64 class indices from 0 to n_classes − 1.
 
     Whole numbers of any integer, float or bool dtype are taken. Otherwise TypeError, or ValueError with the
     value, its index and the range; `owner` and `name` begin the sentence.
     """
     y = _numbers(owner, name, y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
     if y.ndim != 1:
-        remedy = {True: f": {name}.ravel() is", False: f": of one-hot rows {name}.argmax(axis=1) is"}
-        hint = remedy[y.shape[1] == 1] if y.ndim == 2 else ""
+        hint = f": of one-hot rows {name}.argmax(axis=1) is" if y.ndim == 2 else ""
         raise ValueError(f"{owner} expected {name} of shape (N,), one class index a sample, got {y.shape}{hint}")
     if y.dtype.kind == "f":
         wrong = ~((y >= 0) & (y < n_classes)) | (y != np.floor(y))  # so written, NaN is wrong
@@ -341,8 +367,10 @@ def class_indices(owner: str, name: str, y, n_classes: int) -> np.ndarray:
         wrong = indices.view(np.uint64) >= n_classes  # one comparison: there, what is negative is large
     if np.count_nonzero(wrong):
         i = int(wrong.argmax())
+        from_one = y.min() == 1 and y.max() == n_classes
+        remedy = f": classes count from 0, so pass {name} - 1" if from_one else ""
         raise ValueError(
-            f"{owner} {name} must be whole numbers from 0 to {n_classes - 1}, got {y[i]} at index {i}"
+            f"{owner} {name} must be whole numbers from 0 to {n_classes - 1}, got {y[i]} at index {i}{remedy}"
         )
     return indices.astype(np.int64, copy=False)
 

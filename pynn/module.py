@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from pynn.configuration import MAX_DEPTH, REGISTRY, arguments, describe, from_config, kept, key_of
+from pynn.habits import MODULE, PARAMETER, Explained, missing_attribute
 from pynn.initializers import aligned_copy, aligned_zeros
 from pynn.values import shown
 
 __all__ = ["LayerError", "LayerTypeError", "Module", "Parameter", "first_nonfinite", "from_config"]
 
 REAL = (np.dtype(np.float32), np.dtype(np.float64))
+_RESULT = "a loss gives both, loss, dscores = loss_fn(scores, y)"
 
 
 class LayerError(ValueError):
@@ -101,6 +103,20 @@ class Parameter:
     def size(self) -> int:
         return self._data.size
 
+    def __getattr__(self, name: str):
+        raise missing_attribute(self, name, PARAMETER)
+
+    def __setattr__(self, name: str, value) -> None:
+        if name not in {"data", "grad", "requires_grad", "_data", "_grad", "_requires_grad"}:
+            raise missing_attribute(self, name, PARAMETER)
+        super().__setattr__(name, value)
+
+    def __array__(self, dtype=None, copy: bool | None = None) -> np.ndarray:
+        """`data`, wherever NumPy takes an array."""
+        if dtype is None or dtype == self.dtype:
+            return self._data.copy() if copy else self._data
+        return self._data.astype(dtype)
+
     def accumulate(self, gradient: np.ndarray) -> None:
         """Adds `gradient` to `grad`, if this Parameter is trained."""
         if self._requires_grad:
@@ -132,7 +148,7 @@ def _copy_into(array: np.ndarray, values, name: str) -> None:
     array[...] = values
 
 
-class Module:
+class Module(metaclass=Explained):
     """The base of layers, containers and models.
 
     A subclass implements
@@ -204,9 +220,9 @@ class Module:
         """
         return graph.layer(x, self)
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The outputs in evaluation mode: running statistics, no dropout, nothing kept for `backward`."""
-        return self.forward(x, training=False)
+    def __call__(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
+        """`forward`, by default in evaluation: running statistics, no dropout, nothing kept for `backward`."""
+        return self.forward(x, training=training)
 
     def release(self) -> None:
         """Drops what `forward(training=True)` kept for `backward`, here and in all modules below."""
@@ -216,7 +232,16 @@ class Module:
     def __getstate__(self) -> dict:
         return vars(self) | {"_cache": None}  # a copy starts without what forward kept
 
+    @classmethod
+    def _misfit(cls, problem: str) -> LayerError:
+        return LayerTypeError(cls.__name__, problem)
+
+    def __getattr__(self, name: str):
+        raise missing_attribute(self, name, MODULE)
+
     def __setattr__(self, name: str, value) -> None:
+        if name in {"requires_grad", "training"}:  # which nobody would read
+            raise missing_attribute(self, name, MODULE)
         own = vars(self).get(name)
         if isinstance(own, Parameter) and not isinstance(value, Parameter | None):
             raise self._refuse(
@@ -290,7 +315,8 @@ class Module:
             for name in module.buffer_names:
                 yield f"{path}.{name}" if path else name, getattr(module, name)
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = False) -> None:
+        """Clears all gradients. They stay arrays: `set_to_none`, which others have, changes nothing."""
         for parameter in self.parameters():
             parameter.zero_grad()
 
@@ -357,14 +383,12 @@ class Module:
     def _check_axes(self, shape: tuple) -> None:
         """Refuses `shape`, with its batch axis, unless it fits `input_axes`."""
         axes = self.input_axes
-        if axes is None:
-            return
-        if len(shape) == len(axes) and all(
-            axis == size or isinstance(axis, str) for axis, size in zip(axes, shape, strict=True)
-        ):
+        if axes is None or _fits(shape, axes):
             return
         expected, got = (f"({', '.join(map(str, sizes))}{',' * (len(sizes) == 1)})" for sizes in (axes, shape))
-        raise self._refuse(f"expected x of shape {expected}, got {got}: {self._remedy(shape)}")
+        single = _fits(shape, axes[1:]) and any(isinstance(axis, int) for axis in axes[1:])
+        remedy = "one sample needs a batch axis, x[None]" if single else self._remedy(shape)
+        raise self._refuse(f"expected x of shape {expected}, got {got}: {remedy}")
 
     def _check_array(self, name: str, array, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
         """`array` as a plain ndarray, refused unless it is an array of one of `dtypes`."""
@@ -372,9 +396,14 @@ class Module:
             return np.asarray(array)
         wanted = " or ".join(str(dtype) for dtype in dtypes)
         if isinstance(array, np.ndarray):
-            problem = f"expected {name} of {wanted}, got {array.dtype}: convert it with .astype"
+            problem = f"expected {name} of {wanted}, got {array.dtype}: convert it with .astype(np.{dtypes[0]})"
+        elif isinstance(array, tuple) and name == "dout":
+            problem = f"expected dout, the gradient of the loss, got a tuple: {_RESULT}"
+        elif np.ndim(array) == 0 and name == "dout":
+            problem = f"expected dout, the gradient of the loss, got {shown(array)}: {_RESULT}"
         else:
-            problem = f"expected {name} to be a NumPy array of {wanted}, got {type(array).__name__}: convert it"
+            way = f"np.asarray({name}, np.{dtypes[0]})"
+            problem = f"expected {name} to be a NumPy array of {wanted}, got {type(array).__name__}: write {way}"
         raise self._refuse(problem, LayerTypeError)
 
     def _check_input(self, x) -> np.ndarray:
@@ -429,6 +458,13 @@ class Module:
             elif value != (default.__name__ if isinstance(default, type) else default):  # dtype=np.float32
                 shown_ones.append(f"{name}={shown(value)}")
         return f"{type(self).__name__}({', '.join(shown_ones)})"
+
+
+def _fits(shape: tuple, axes: tuple) -> bool:
+    """Whether the sizes are those of the axes that are numbers."""
+    return len(shape) == len(axes) and all(
+        axis == size or isinstance(axis, str) for axis, size in zip(axes, shape, strict=True)
+    )
 
 
 def _held(attributes: dict, kind: type) -> Iterator[tuple[str, Any]]:

@@ -6,12 +6,13 @@ Notation: θ parameter, g = ∂L/∂θ, λ weight_decay, η = lr × lr_factor. A
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
 
 import numpy as np
 
 import cnn_ext
+from pynn.habits import OPTIMIZER, Explained, missing_attribute
 from pynn.initializers import aligned_copy, aligned_zeros
 from pynn.module import Module, Parameter
 from pynn.values import as_float, is_number, shown
@@ -21,7 +22,7 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "clip_grad_norm", "de
 LARGEST = float(np.finfo(np.float32).max)  # of the numbers of an update: beyond, they are infinite in float32
 
 
-class Optimizer(ABC):
+class Optimizer(metaclass=Explained):
     """The base of all optimizers: parameter groups, state, checks.
 
     params : Parameters, or groups `{"params": […], "lr": …, "weight_decay": …}`, of which `lr` and `weight_decay`
@@ -35,7 +36,7 @@ class Optimizer(ABC):
     slots: tuple[str, ...] = ()  # names of the arrays kept for each parameter, each like the parameter
 
     def __init__(self, params: Iterable, lr: float, weight_decay: float):
-        if not isinstance(params, Iterable):
+        if not isinstance(params, Iterable) or isinstance(params, Module | dict | str):
             raise TypeError(
                 f"{self._name} expected Parameters or groups of them, got a {type(params).__name__}: "
                 "pass model.parameters()"
@@ -45,6 +46,18 @@ class Optimizer(ABC):
         self.steps = 0  # taken so far
         self._state = [{slot: aligned_zeros(p.shape, p.dtype) for slot in self.slots} for p in self.parameters]
         self._bound: tuple[list, list] | None = None
+
+    @classmethod
+    def _misfit(cls, problem: str) -> TypeError:
+        return TypeError(f"[{cls.__name__}] {problem}")
+
+    def __getattr__(self, name: str):
+        raise missing_attribute(self, name, OPTIMIZER)
+
+    def __setattr__(self, name: str, value) -> None:
+        if name in OPTIMIZER:  # which no step would read
+            raise missing_attribute(self, name, OPTIMIZER)
+        super().__setattr__(name, value)
 
     def __getstate__(self) -> dict:
         return vars(self) | {"_bound": None}  # a copy has arrays of its own
@@ -119,7 +132,8 @@ class Optimizer(ABC):
             self._bound = trained, tables
         return self._bound[1]
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = False) -> None:
+        """As `Module.zero_grad`, of the parameters here."""
         for parameter in self.parameters:
             parameter.zero_grad()
 
@@ -171,7 +185,9 @@ class Optimizer(ABC):
         groups, seen = [], set()
         for number, group in enumerate(params):
             if not isinstance(group, dict):
-                raise TypeError(f"{self._name} expected only groups or only Parameters, got {group!r} at {number}")
+                raise TypeError(
+                    f"{self._name} expected only groups or only Parameters, got {shown(group)} at {number}"
+                )
             if wrong := sorted({"params", *group} - {"params", *defaults}):
                 raise ValueError(
                     f"{self._name} group {number} has unknown {', '.join(wrong)}: a group has "
@@ -195,7 +211,10 @@ class Optimizer(ABC):
 
     def _require_parameter(self, parameter, number: int) -> None:
         if not isinstance(parameter, Parameter):
-            raise TypeError(f"{self._name} group {number}: expected Parameters, got {type(parameter).__name__}")
+            raise TypeError(
+                f"{self._name} group {number}: expected Parameters, got {type(parameter).__name__}: "
+                "pass model.parameters()"
+            )
         data = parameter.data
         if data.size == 0:
             raise ValueError(

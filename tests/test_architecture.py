@@ -24,7 +24,7 @@ EXTRAS = {"PIL", "matplotlib", "safetensors", "tqdm"}  # imported inside the fun
 # Each part imports from itself and from the tiers above its own.
 TIERS = [
     {"cnn_ext"},
-    {"pynn.text"},
+    {"pynn.text", "pynn.values"},
     {
         "pynn._version",
         "pynn.container",
@@ -32,7 +32,6 @@ TIERS = [
         "pynn.generators",
         "pynn.habits",
         "pynn.progress",
-        "pynn.values",
     },
     {"pynn.initializers"},
     {"pynn.batches", "pynn.callbacks", "pynn.configuration", "pynn.losses", "pynn.run", "pynn.schedules"},

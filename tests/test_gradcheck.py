@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from pynn.configuration import REGISTRY
 from pynn.gradcheck import GradientError, gradcheck, gradcheck_loss, gradcheck_model
 from pynn.layers import (
     BatchNorm1d,
@@ -21,7 +22,6 @@ from pynn.layers import (
     Tanh,
 )
 from pynn.losses import CrossEntropyLoss, MSELoss
-from pynn.module import Module
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,10 +33,10 @@ def rng(seed=0):
 @pytest.fixture(autouse=True)
 def registry():
     """Layers that are wrong on purpose are forgotten after each test."""
-    before = dict(Module.registry)
+    before = dict(REGISTRY)
     yield
-    Module.registry.clear()
-    Module.registry.update(before)
+    REGISTRY.clear()
+    REGISTRY.update(before)
 
 
 def broken(base, *arguments, **change):

@@ -359,6 +359,8 @@ def test_softmax(dtype):
     rtol = (float(np.ptp(scores)) / 2 + 4) * np.finfo(np.float64).eps + np.finfo(dtype).eps
     np.testing.assert_allclose(p, expected.astype(np.float64), rtol=rtol)
     assert np.array_equal(CrossEntropyLoss().probabilities(scores), p)
+    assert np.array_equal(softmax(scores.T, axis=0), p.T)
+    assert np.array_equal(softmax(scores[0]), p[0])
 
 
 def test_softmax_of_extremes():
@@ -368,8 +370,6 @@ def test_softmax_of_extremes():
     assert softmax(np.zeros((2, 3, 4))).shape == (2, 3, 4)
     with pytest.raises(TypeError, match="softmax: scores must be float32 or float64, got int64"):
         softmax(np.array([1, 2]))
-    with pytest.raises(ValueError, match=r"expected scores of shape \(…, K\), got \(\)"):
-        softmax(np.float32(3))
 
 
 def test_logistic_probabilities():
@@ -383,7 +383,6 @@ def test_logistic_probabilities():
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (np.zeros((3, 1)), r"got \(3, 1\): y.ravel\(\) is"),
         (np.eye(3), r"got \(3, 3\): of one-hot rows y.argmax\(axis=1\) is"),
         (np.array(["a", "b", "a"]), r"got <U1: np.unique\(y, return_inverse=True\)\[1\] counts the classes"),
         (np.array([1, 2, None]), "got object: np.unique"),
@@ -392,3 +391,33 @@ def test_logistic_probabilities():
 def test_labels_of_another_form_are_told_how_to_be_one(y, message):
     with pytest.raises((TypeError, ValueError), match=message):
         CrossEntropyLoss()(np.zeros((3, 3)), y)
+
+
+def test_softmax_of_extremes_warns_of_nothing():
+    big = np.finfo(np.float32).max
+    scores = np.array([[big, -big], [1e38, 1e38], [-np.inf, 0], [np.inf, 0], [np.nan, 0], [-np.inf, -np.inf]])
+    for dtype in (np.float32, np.float64):
+        p = softmax(scores.astype(dtype))
+        np.testing.assert_array_equal(p[:3], [[1, 0], [0.5, 0.5], [0, 1]])
+        assert np.isnan(p[3:]).all()
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    (([[1, 2]],), TypeError, "softmax: scores must be float32 or float64, got int64: use .astype"),
+    ((np.ones((2, 2)), 2), ValueError, "softmax: axis must be from -2 to 1, got 2"),
+    ((np.ones((2, 2)), None), ValueError, "softmax: axis must be from -2 to 1, got None"),
+    ((np.ones((0, 2)),), ValueError, r"softmax: expected scores of at least one sample, got shape \(0, 2\)"),
+    ((1.0,), ValueError, "softmax: axis must be"),
+])  # fmt: skip
+def test_softmax_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        softmax(*arguments)
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), float("nan"), float("inf"), True, "1", None, np.ones(2)], ids=repr
+)
+def test_numbers_of_losses_that_do_not_fit_are_refused(value):
+    for make in (lambda: MultiClassHingeLoss(margin=value), lambda: CrossEntropyLoss(label_smoothing=value)):
+        with pytest.raises(ValueError, match=r"(margin|label_smoothing) must be .*, got "):
+            make()

@@ -480,7 +480,7 @@ X, Y = blobs(60)
         (X[:, :4], Y, LayerError, r"\[0 Linear\] expected x of shape \(N, 5\), got \(1, 4\)"),
         (X.astype(np.float64), Y, TypeError, r"\[0 Linear\] expected x of float32, got float64"),
         (X, np.where(np.arange(60) == 59, 3, Y), ValueError, "whole numbers from 0 to 2, got 3 at index 59"),
-        (X, Y[:, None], ValueError, r"expected y of shape \(N,\)"),
+        (X, np.eye(3)[Y], ValueError, r"expected y of shape \(N,\), .*: of one-hot rows y.argmax"),
         (X, np.where(np.arange(60) == 59, np.nan, Y), ValueError, "got nan at index 59"),
         (X, Y.astype(str), TypeError, "y must be integers, floats or bools"),
         (X, 1, ValueError, r"x has 60 samples, (validation )?y has shape \(\)"),

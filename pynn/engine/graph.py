@@ -16,6 +16,7 @@ __all__ = ["Graph", "Likeness", "Node", "NotLowered", "memory_of", "naming", "tr
 
 _AS_BEFORE = {"activation", "add", "batch_norm", "dropout", "flatten", "relu"}  # the layout is that of the input
 _ASKED = {
+    "_abc_impl",
     "_defined",
     "_remedy",
     "config",

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from math import isfinite
-from numbers import Integral, Real
+import math
 
 import numpy as np
 
 from pynn.initializers import INITIALIZERS
 from pynn.module import REAL, LayerTypeError, Module
+from pynn.values import as_float, is_integer, is_number, shown
 
-LARGEST = 2**30
-
-
-def _is_integer(value) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+LARGEST = 2**30  # of a size
+LARGEST_ARRAY = 2**40  # bytes
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
 def size(layer: Module, name: str, value) -> int:
     """`value` as an int of at least 1."""
-    if not _is_integer(value):
-        raise layer._refuse(f"'{name}' must be an int, got {value!r}", LayerTypeError)
+    if not is_integer(value):
+        raise layer._refuse(f"'{name}' must be an int, got {shown(value)}", LayerTypeError)
     if not 1 <= value <= LARGEST:
-        raise layer._refuse(f"'{name}' must be from 1 to 2**30, got {value!r}")
+        raise layer._refuse(f"'{name}' must be from 1 to 2**30, got {shown(value)}")
     return int(value)
 
 
 def pair(layer: Module, name: str, value, minimum: int) -> tuple[int, int]:
     """`value`, an int or a pair of ints, as (vertical, horizontal), each at least `minimum`."""
-    values = (value, value) if _is_integer(value) else value
-    if not isinstance(values, tuple | list) or len(values) != 2 or not all(map(_is_integer, values)):
-        raise layer._refuse(f"'{name}' must be an int or a pair of ints, got {value!r}", LayerTypeError)
+    values = (value, value) if is_integer(value) else value
+    if not isinstance(values, tuple | list) or len(values) != 2 or not all(map(is_integer, values)):
+        raise layer._refuse(f"'{name}' must be an int or a pair of ints, got {shown(value)}", LayerTypeError)
     if not all(minimum <= v <= LARGEST for v in values):
-        raise layer._refuse(f"'{name}' must be from {minimum} to 2**30, got {value!r}")
+        raise layer._refuse(f"'{name}' must be from {minimum} to 2**30, got {shown(value)}")
     return int(values[0]), int(values[1])
+
+
+def affordable(layer: Module, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuses an array that no computer has the memory for, before it is asked for."""
+    size = math.prod(shape) * dtype.itemsize
+    if size > LARGEST_ARRAY:
+        raise layer._refuse(
+            f"its weight of shape {shape} would take {size / 2**40:,.0f} TiB, more than 1 TiB: make it smaller"
+        )
 
 
 def unpaired(values: tuple[int, int]) -> int | list[int]:
@@ -42,23 +49,24 @@ def unpaired(values: tuple[int, int]) -> int | list[int]:
 
 
 def number(layer: Module, name: str, value, fits, wanted: str) -> float:
-    """`value` as a finite float for which `fits(value)` holds; `wanted` says so in words."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise layer._refuse(f"'{name}' must be a number, got {value!r}", LayerTypeError)
-    if not (isfinite(value) and fits(value)):
-        raise layer._refuse(f"'{name}' must be {wanted}, got {value!r}")
-    return float(value)
+    """`value` as a float that float32 holds, for which `fits(value)` holds; `wanted` says so in words."""
+    if not is_number(value):
+        raise layer._refuse(f"'{name}' must be a number, got {shown(value)}", LayerTypeError)
+    real = as_float(value)
+    if not (abs(real) <= LARGEST_NUMBER and fits(real)):
+        raise layer._refuse(f"'{name}' must be {wanted}, got {shown(value)}")
+    return real
 
 
 def flag(layer: Module, name: str, value) -> bool:
     if not isinstance(value, bool):
-        raise layer._refuse(f"'{name}' must be True or False, got {value!r}", LayerTypeError)
+        raise layer._refuse(f"'{name}' must be True or False, got {shown(value)}", LayerTypeError)
     return value
 
 
 def initializer(layer: Module, name: str) -> str:
     if not isinstance(name, str) or name not in INITIALIZERS:
-        raise layer._refuse(f"'init' must be one of {', '.join(INITIALIZERS)}, got {name!r}")
+        raise layer._refuse(f"'init' must be one of {', '.join(INITIALIZERS)}, got {shown(name)}")
     return name
 
 
@@ -67,7 +75,7 @@ def floating(layer: Module, dtype) -> np.dtype:
     for real in REAL:
         if isinstance(dtype, type | str | np.dtype) and dtype in (real, real.type, real.name):
             return real
-    raise layer._refuse(f"'dtype' must be float32 or float64, got {dtype!r}", LayerTypeError)
+    raise layer._refuse(f"'dtype' must be float32 or float64, got {shown(dtype)}", LayerTypeError)
 
 
 def generator(layer: Module, rng) -> np.random.Generator:
@@ -76,7 +84,8 @@ def generator(layer: Module, rng) -> np.random.Generator:
         return np.random.default_rng()
     if not isinstance(rng, np.random.Generator):
         problem = (
-            f"'rng' must be a numpy.random.Generator or None, got {rng!r}: pass numpy.random.default_rng(seed)"
+            f"'rng' must be a numpy.random.Generator or None, got {shown(rng)}: "
+            "pass numpy.random.default_rng(seed)"
         )
         raise layer._refuse(problem, LayerTypeError)
     return rng
@@ -97,7 +106,7 @@ def window_output(layer: Module, image, kernel, stride, padding, dilation=(1, 1)
 def image_remedy(shape: tuple, channels: int | str, change: str) -> str:
     """What to do about an x of `shape` where (N, `channels`, H, W) was expected."""
     if len(shape) == 3:
-        return "add the channel axis with x[:, None]"
+        return "add the channel axis with x[:, None], or for one image the batch axis with x[None]"
     if len(shape) != 4:
         return "images have four axes"
     if shape[3] == channels:

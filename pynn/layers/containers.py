@@ -1,8 +1,11 @@
 """Layers made of layers: one after the other, or with a way round."""
 
+from collections.abc import Iterator, Sequence
+
 from pynn.layers._checks import size
 from pynn.layers.summary import summary
 from pynn.module import LayerTypeError, Module
+from pynn.values import is_integer, shown
 
 __all__ = ["Residual", "Sequential"]
 
@@ -15,10 +18,13 @@ class _Container(Module):
             if not isinstance(child, Module):
                 if isinstance(child, type):
                     got = f"the class {child.__name__}: write {child.__name__}()"
-                elif isinstance(child, list | tuple):
-                    got = f"a {type(child).__name__}: give the layers one by one, with a star before it"
+                elif isinstance(child, list | tuple | dict | Iterator):
+                    star = "*" if not isinstance(child, dict) else "*layers.values(), where layers is "
+                    got = f"a {type(child).__name__}: write Sequential({star}…)"
+                elif isinstance(child, str) or callable(child):
+                    got = f"{shown(child)}: layers are pynn.Modules, as ReLU()"
                 else:
-                    got = repr(child)
+                    got = shown(child)
                 raise self._refuse(f"expected {name!r} to be a layer, got {got}", LayerTypeError)
         paths: dict[int, str] = {}
         first: tuple[str, Module] | None = None
@@ -49,20 +55,25 @@ class _Container(Module):
 class Sequential(_Container):
     """y = layerₖ(… layer₁(x)); backward goes the other way.
 
-    `model[i]` is a layer, `model[i:j]` a Sequential that shares its layers, `len(model)` their number, and
-    `print(model)` a summary, with shapes where `input_shape` (without the batch axis) is given: then the layers
-    are checked against each other at construction. Raises LayerError with the path of the layer at fault.
+    layers : one by one, or one list of them. `model[i]` is a layer, `model[i:j]` a Sequential that shares its
+    layers, `len(model)` their number, and `print(model)` a summary, with shapes where `input_shape` (without the
+    batch axis) is given: then the layers are checked against each other at construction. Raises LayerError with
+    the path of the layer at fault.
     """
 
-    def __init__(self, *layers: Module, input_shape: tuple[int, ...] | None = None):
-        self.layers = tuple(layers)
+    def __init__(self, *layers: Module | Sequence[Module], input_shape: tuple[int, ...] | None = None):
+        if len(layers) == 1 and isinstance(layers[0], list | tuple):
+            layers = tuple(layers[0])
+        self.layers = layers
         if not layers:
             raise self._refuse("expected at least one layer")
         self._check_children()
         self.input_shape = None
         if input_shape is not None:
             if not isinstance(input_shape, tuple | list):
-                raise self._refuse(f"'input_shape' must be a tuple of ints, got {input_shape!r}", LayerTypeError)
+                raise self._refuse(
+                    f"'input_shape' must be a tuple of ints, got {shown(input_shape)}", LayerTypeError
+                )
             self.input_shape = tuple(size(self, "input_shape", axis) for axis in input_shape)
             self.output_shape(self.input_shape)
 
@@ -77,12 +88,23 @@ class Sequential(_Container):
 
     def __getitem__(self, index):
         if not isinstance(index, slice):
+            if not is_integer(index):
+                raise self._refuse(f"model[i] is a layer by its number, got {shown(index)}", LayerTypeError)
+            if not -len(self) <= index < len(self):
+                raise IndexError(
+                    f"[{type(self).__name__}] it has {len(self)} layers, so there is no layer {index}"
+                )
             return self.layers[index]
         start, _, step = index.indices(len(self))
         shape = None
         if self.input_shape is not None and step == 1:
             *_, shape = self._shapes(self.input_shape, self.layers[:start])
         return Sequential(*self.layers[index], input_shape=shape)
+
+    def __setitem__(self, index, layer):
+        raise self._refuse(
+            "layers are given at once: write Sequential(*model[:i], layer, *model[i + 1:])", LayerTypeError
+        )
 
     def forward(self, x, *, training=False):
         for name, layer in self.children():

@@ -9,6 +9,7 @@ import numpy as np
 import cnn_ext
 from pynn.initializers import initialize
 from pynn.layers._checks import (
+    affordable,
     flag,
     floating,
     generator,
@@ -20,6 +21,7 @@ from pynn.layers._checks import (
     window_output,
 )
 from pynn.module import Module, Parameter
+from pynn.values import shown
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -43,7 +45,8 @@ class Conv2d(Module):
 
     Parameters: `weight` (F, C, KH, KW), by the initializer called `init` with fan_in = C·KH·KW and
     fan_out = F·KH·KW; `bias` (F,), zeros, None where `bias` is False. Sizes are ints or (vertical, horizontal)
-    pairs. `rng` draws the weight; None: fresh entropy.
+    pairs; `padding` may also be "valid", which is 0, or, with stride 1 and odd kernels, "same", which keeps H
+    and W. `rng` draws the weight; None: fresh entropy.
     """
 
     def __init__(
@@ -51,10 +54,10 @@ class Conv2d(Module):
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, int],
-        *,
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        padding: int | tuple[int, int] | str = 0,
         dilation: int | tuple[int, int] = 1,
+        *,
         bias: bool = True,
         init: str = "kaiming_normal",
         dtype: DTypeLike = np.float32,
@@ -64,19 +67,35 @@ class Conv2d(Module):
         self.out_channels = size(self, "out_channels", out_channels)
         self.kernel_size = pair(self, "kernel_size", kernel_size, 1)
         self.stride = pair(self, "stride", stride, 1)
-        self.padding = pair(self, "padding", padding, 0)
         self.dilation = pair(self, "dilation", dilation, 1)
+        self.padding = self._same(padding) if isinstance(padding, str) else pair(self, "padding", padding, 0)
         self.init, self.dtype, rng = initializer(self, init), floating(self, dtype), generator(self, rng)
         shape, taps = (
             (self.out_channels, self.in_channels, *self.kernel_size),
             self.kernel_size[0] * self.kernel_size[1],
         )
+        affordable(self, shape, self.dtype)
         fans = (self.in_channels * taps, self.out_channels * taps)
         self.weight = Parameter(initialize(self.init, shape, *fans, self.dtype, rng))
         self.bias = None
         if flag(self, "bias", bias):
             self.bias = Parameter(initialize("zeros", (self.out_channels,), dtype=self.dtype))
         self.input_axes = ("N", self.in_channels, "H", "W")
+
+    def _same(self, padding: str) -> tuple[int, int]:
+        """The padding that "same" or "valid" stands for."""
+        if padding == "valid":
+            return 0, 0
+        if padding != "same":
+            raise self._refuse(f"'padding' must be a number, a pair, 'same' or 'valid', got {shown(padding)}")
+        if self.stride != (1, 1):
+            raise self._refuse(f"padding='same' needs stride 1, got {self.stride}: give padding as numbers")
+        extents = [d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True)]
+        if any(extent % 2 for extent in extents):
+            raise self._refuse(
+                f"padding='same' needs an odd kernel_size, got {self.kernel_size}: both sides are padded alike"
+            )
+        return extents[0] // 2, extents[1] // 2
 
     def forward(self, x, *, training=False):
         x = self._check_input(x)

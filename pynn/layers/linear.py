@@ -8,7 +8,7 @@ import numpy as np
 
 import cnn_ext
 from pynn.initializers import initialize
-from pynn.layers._checks import flag, floating, generator, initializer, size
+from pynn.layers._checks import affordable, flag, floating, generator, initializer, size
 from pynn.module import Module, Parameter
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Linear(Module):
         self,
         in_features: int,
         out_features: int,
-        *,
         bias: bool = True,
+        *,
         init: str = "kaiming_normal",
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | None = None,
@@ -41,6 +41,7 @@ class Linear(Module):
         self.out_features = size(self, "out_features", out_features)
         self.init, self.dtype, rng = initializer(self, init), floating(self, dtype), generator(self, rng)
         fans = (self.in_features, self.out_features)
+        affordable(self, fans, self.dtype)
         self.weight = Parameter(initialize(self.init, fans, *fans, self.dtype, rng))
         self.bias = None
         if flag(self, "bias", bias):

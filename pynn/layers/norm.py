@@ -23,7 +23,7 @@ class _BatchNorm(Module):
     buffer_names = ("running_mean", "running_var")
 
     def __init__(
-        self, num_features: int, *, momentum: float = 0.1, eps: float = 1e-5, dtype: DTypeLike = np.float32
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, *, dtype: DTypeLike = np.float32
     ):
         self.num_features = size(self, "num_features", num_features)
         self.momentum = number(self, "momentum", momentum, lambda v: 0 <= v <= 1, "from 0 to 1")

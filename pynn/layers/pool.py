@@ -3,6 +3,7 @@
 import cnn_ext
 from pynn.layers._checks import image_remedy, pair, unpaired, window_output
 from pynn.module import Module
+from pynn.values import shown
 
 __all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
 
@@ -22,7 +23,6 @@ class _Pool(_Image):
     def __init__(
         self,
         kernel_size: int | tuple[int, int],
-        *,
         stride: int | tuple[int, int] | None = None,
         padding: int | tuple[int, int] = 0,
     ):
@@ -31,7 +31,7 @@ class _Pool(_Image):
         self.padding = pair(self, "padding", padding, 0)
         if any(p >= k for p, k in zip(self.padding, self.kernel_size, strict=True)):
             raise self._refuse(
-                f"'padding' must be smaller than kernel_size {self.kernel_size}, got {padding!r}: "
+                f"'padding' must be smaller than kernel_size {self.kernel_size}, got {shown(padding)}: "
                 "a window must hold a pixel of the image"
             )
 

@@ -121,8 +121,14 @@ def test_a_layer_with_a_wrong_signature_is_named():
 
 @pytest.mark.parametrize(("make", "kind", "message"), [
     (lambda: Sequential(), LayerError, "[Sequential] expected at least one layer"),
-    (lambda: Sequential([ReLU()]), LayerTypeError, "[Sequential] expected '0' to be a layer, got a list: "
-     "give the layers one by one, with a star before it"),
+    (lambda: Sequential([]), LayerError, "[Sequential] expected at least one layer"),
+    (lambda: Sequential([ReLU()], [ReLU()]), LayerTypeError,
+     "[Sequential] expected '0' to be a layer, got a list: write Sequential(*…)"),
+    (lambda: Sequential(ReLU() for _ in range(2)), LayerTypeError, "got a generator: write Sequential(*…)"),
+    (lambda: Sequential({"a": ReLU()}), LayerTypeError, "got a dict: write Sequential(*layers.values(), whe"),
+    (lambda: Sequential("relu"), LayerTypeError, "got 'relu': layers are pynn.Modules, as ReLU()"),
+    (lambda: Sequential(np.tanh), LayerTypeError, "got <ufunc 'tanh'>: layers are pynn.Modules, as ReLU()"),
+    (lambda: Sequential(np.zeros((500, 500))), LayerTypeError, "got an array of shape (500, 500) and dtype"),
     (lambda: Sequential(Linear(3, 3), ReLU), LayerTypeError,
      "expected '1' to be a layer, got the class ReLU: write ReLU()"),
     (lambda: Residual(None), LayerTypeError, "[Residual] expected 'body' to be a layer, got None"),
