@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,13 @@ from pynn.data.dataset import DataError, Dataset, reading
 from pynn.data.input_format import value_range
 from pynn.data.npz import Header, NpzFile, open_npz, require_exact
 from pynn.data.splits import check_fractions, class_indices, held_out, rows_of
-from pynn.data.transforms import Standardize
 from pynn.text import shown
 
 __all__ = ["array_names", "load_npz", "sample_shape", "samples"]
 
 _PARTS = {None: "train", "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _NAME = re.compile(r"([xy])(?:_(train|val|valid|validation|test))?", re.IGNORECASE)
-_PIECE = 1 << 18  # items that are looked at together
+_PIECE = 1 << 16  # items that are looked at together
 _OFFSET = 64  # in standard deviations: what float32 rounds of such a feature is 4e-6 of one
 
 
@@ -146,10 +145,10 @@ def _read_samples(archive: NpzFile, name: str, path) -> np.ndarray:
     header = archive.header(name)
     shape, dtype = (header.shape[0], *sample_shape(header, name, path)), _sample_dtype(header)
     x = _finite(archive.read(name, np.float32 if dtype == np.float64 else dtype).reshape(shape), name, path)
-    if dtype == np.float64 and len(x) and _offsets(x).any():
+    if dtype == np.float64 and len(x) and _has_offset(x, constant=True):
         del x  # before as much is read again, twice as wide
         x = archive.read(name, dtype)
-        if not (_offsets(x) & (x != x[0]).any(axis=0)).any():
+        if not _has_offset(x, constant=False):
             x = x.astype(np.float32)
     return x
 
@@ -161,25 +160,34 @@ def _sample_dtype(header: Header) -> np.dtype:
     return np.dtype(np.float32 if np.can_cast(header.dtype, np.float32) else np.float64)
 
 
-def _offsets(x: np.ndarray) -> np.ndarray:
-    """Whether each feature's mean is above _OFFSET of its standard deviations, 0 of which count as any."""
-    standardize = Standardize.from_data(x)
-    std = np.where((x == x[0]).all(axis=0), 0, standardize.std)
-    return np.abs(standardize.mean) > _OFFSET * std
+def _has_offset(x: np.ndarray, *, constant: bool) -> bool:
+    """Whether a feature's mean is above _OFFSET of its standard deviations; or it is `constant`, and not 0."""
+    mean = x.mean(axis=0, dtype=np.float64)
+    squares, same = np.zeros_like(mean), np.ones(mean.shape, bool)
+    for piece in _pieces(x):
+        squares += np.square(piece - mean).sum(axis=0)
+        same &= (piece == x[0]).all(axis=0)
+    far = np.abs(mean) > _OFFSET * np.sqrt(squares / len(x))
+    return bool((np.where(same, mean != 0, far) if constant else far & ~same).any())
+
+
+def _pieces(x: np.ndarray) -> Iterator[np.ndarray]:
+    rows = max(1, _PIECE // max(1, x[:1].size))
+    return (x[at : at + rows] for at in range(0, len(x), rows))
 
 
 def _finite(x: np.ndarray, name: str, path) -> np.ndarray:
     if x.dtype == np.uint8:
         return x
     largest = np.finfo(np.float32).max
-    bad, where = 0, ""
-    rows = max(1, _PIECE // max(1, x[:1].size))
-    for at in range(0, len(x), rows):
-        wrong = ~(np.abs(x[at : at + rows]) <= largest)  # so written, NaN is found as well
+    bad, where, at = 0, "", 0
+    for piece in _pieces(x):
+        wrong = ~(np.abs(piece) <= largest)  # so written, NaN is found as well
         if wrong.any():
             row, column, *_ = np.argwhere(wrong)[0]
             where = where or f"row {at + row}" + (f", column {column}" if x.ndim == 2 else "")
             bad += int(np.count_nonzero(wrong))
+        at += len(piece)
     if bad:
         raise DataError(
             f"{shown(path)}: {name} has {bad} values that are not finite in float32, the first in {where} "

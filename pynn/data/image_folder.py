@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pynn.data.dataset import DataError, Dataset, reading
-from pynn.data.images import MAX_SIDE, children, image_size_of, read_image, require_pillow
+from pynn.data.images import MAX_SIDE, children, read_image, require_pillow
 from pynn.data.splits import check_fractions, class_indices, held_out
 from pynn.text import shown
 from pynn.values import is_integer
@@ -52,7 +52,7 @@ def load_image_folder(
     check_fractions((val_fraction, test_fraction))
     folder = ImageFolder.scan(path)
     rows = held_out(folder.labels, (val_fraction, test_fraction), seed)
-    size = size or image_size_of(folder.files["train"][0])
+    size = size or read_image(folder.files["train"][0], None, grayscale).shape[1:]
     parts = []
     with reading(path, "folder"):
         for source, at in (rows[part] for part in ("train", "val", "test")):

@@ -67,8 +67,10 @@ def read_image(file: Path, size: tuple[int, int] | None, grayscale: bool, *, res
 
 def image_size_of(file: Path) -> tuple[int, int]:
     """(H, W) of an image as `read_image` turns it, from the file's header alone; DataError where it is none."""
+    from PIL import Image
+
     with _opened(file) as image:
-        turned = image.getexif().get(0x0112) in _TURNED
+        turned = Image.Image.getexif(image).get(0x0112) in _TURNED  # that of PNG decodes the image first
         return (image.width, image.height) if turned else (image.height, image.width)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pynn.data.dataset import DataError, Dataset
 from pynn.text import shown
-from pynn.values import is_integer, is_number
+from pynn.values import as_float, is_integer, is_number
 
 if TYPE_CHECKING:
     from pynn.data.transforms import Standardize
@@ -59,7 +59,7 @@ class InputFormat:
         if self.value_range is not None and self.value_range not in _RANGES:
             raise ValueError(f"InputFormat: value_range must be one of {_RANGES}, got {shown(self.value_range)}")
         low, high = self.seen if len(self.seen) == 2 else (1, 0)
-        if not (is_number(low) and is_number(high) and -np.inf < low <= high < np.inf):
+        if not (is_number(low) and is_number(high) and -np.inf < as_float(low) <= as_float(high) < np.inf):
             raise ValueError(f"InputFormat: expected the least and largest value, got {shown(self.seen)}")
 
     @classmethod

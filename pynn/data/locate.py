@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pynn.data.dataset import DataNotFound
+from pynn.data.dataset import DataError, DataNotFound
+from pynn.text import shown
 
 __all__ = ["RemoteFile", "cache_folder", "find"]
 
@@ -26,15 +27,20 @@ class RemoteFile:
     mirrors: tuple[str, ...]
 
 
-def cache_folder() -> Path:
-    """The user's cache folder for pynn: `$XDG_CACHE_HOME/pynn`, or where the platform keeps caches."""
+def cache_folder() -> Path | None:
+    """The user's cache folder for pynn: `$XDG_CACHE_HOME/pynn`, or where the platform keeps caches.
+
+    None for a user without a home, of whom the system knows nothing, as in some containers.
+    """
     if xdg := os.environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "pynn"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "pynn"
     if local := os.environ.get("LOCALAPPDATA"):
         return Path(local) / "pynn" / "Cache"
-    return Path.home() / ".cache" / "pynn"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home / "Library" / "Caches" / "pynn" if sys.platform == "darwin" else home / ".cache" / "pynn"
 
 
 def find(
@@ -54,16 +60,19 @@ def find(
     at, and what went wrong with each mirror.
     """
     if data_dir is not None:
-        if (found := look(Path(data_dir))) is not None:
+        if (found := _look(look, Path(data_dir))) is not None:
             return found
-        raise DataNotFound(f"{name}: expected {wanted} in the data folder {data_dir}, which lacks it")
+        raise DataNotFound(f"{name}: expected {wanted} in the data folder {shown(data_dir)}, which lacks it")
     cache = cache_folder()
     named = os.environ.get("PYNN_DATA")
-    places = [Path(named), cache] if named else [cache]
+    places = [place for place in (Path(named) if named else None, cache) if place is not None]
     for place in places:
-        if (found := look(place)) is not None:
+        if (found := _look(look, place)) is not None:
             return found
-    missing = f"{name}: {wanted} not found in {' or '.join(map(str, places))}"
+    where = " or ".join(shown(place, 80) for place in places) or "PYNN_DATA (not set), and there is no home"
+    missing = f"{name}: {wanted} not found in {where}"
+    if cache is None:
+        raise DataNotFound(f"{missing}: name the folder that holds it with PYNN_DATA or data_dir")
     if not remote:
         raise DataNotFound(
             f"{missing}, and it has no public mirror: name the folder that holds it with PYNN_DATA or data_dir"
@@ -80,6 +89,13 @@ def find(
                 download(file, target)
         except DataNotFound as error:
             raise DataNotFound(f"{missing}, and {error}") from error
-    if (found := look(cache)) is None:
+    if (found := _look(look, cache)) is None:
         raise DataNotFound(f"{missing}, nor in what was downloaded to {cache}")
     return found
+
+
+def _look(look: Callable[[Path], Found | None], place: Path) -> Found | None:
+    try:
+        return look(place)
+    except OSError as error:  # a folder that may not be read, a name too long
+        raise DataError(f"{shown(place)}: the data folder cannot be read: {error.strerror}") from error

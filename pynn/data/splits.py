@@ -13,7 +13,7 @@ from pynn.values import is_number
 
 __all__ = ["check_fractions", "class_indices", "held_out", "rows_of", "stratified", "tail"]
 
-_PIECE = 1 << 24  # bytes that are copied at a time
+_PIECE = 1 << 18  # bytes that are copied at a time
 
 
 def tail(n: int, fraction: float) -> tuple[slice, slice]:

@@ -1,12 +1,13 @@
 """A folder of images per class."""
 
 import builtins
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
 
-from pynn.data import DataError, load_image_folder
+from pynn.data import DataError, data_size, load_image_folder
 
 Image = pytest.importorskip("PIL.Image", reason="the images extra (Pillow) is not installed")
 
@@ -62,6 +63,100 @@ def test_all_parts_must_have_one_size(tmp_path):
     with pytest.raises(DataError, match=r"test/cat/1\.png: .*expected 5×4 pixels as in the first image, got 6×4"):
         load_image_folder(tmp_path, val_fraction=0)
     assert load_image_folder(tmp_path, image_size=(5, 4), val_fraction=0).x_test.shape == (2, 3, 5, 4)
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Training", "VALIDATION", "testing")])
+def test_parts_have_other_names(tmp_path, names):
+    for part, n in zip(names, (4, 3, 2), strict=True):
+        for kind in ("cat", "dog"):
+            for k in range(n):
+                write(tmp_path / part / kind / f"{k}.png")
+    data = load_image_folder(tmp_path)
+    assert [len(y) for y in (data.y_train, data.y_val, data.y_test)] == [8, 6, 4]
+    assert data.describe() == (
+        f"{tmp_path.name}: 8 training, 6 validation, 4 test samples of 3×5×4 in 2 classes: cat 4+3+2, dog 4+3+2"
+    )
+
+
+def test_a_training_part_alone(tmp_path):
+    for kind in ("cat", "dog"):
+        for k in range(10):
+            write(tmp_path / "train" / kind / f"{k}.png")
+    data = load_image_folder(tmp_path)
+    assert [len(y) for y in (data.y_train, data.y_val, data.y_test)] == [16, 2, 2]
+
+
+def test_what_systems_leave_behind_is_passed_over(tmp_path):
+    for part in ("train", "test"):
+        for kind in ("cat", "dog"):
+            write(tmp_path / part / kind / "1.png")
+            for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "._1.png"):
+                (tmp_path / part / kind / name).write_bytes(b"of the system")
+                (tmp_path / part / name).write_bytes(b"of the system")
+        for name in ("__MACOSX", ".git"):
+            (tmp_path / name / part / "cat").mkdir(parents=True)
+            (tmp_path / part / name).mkdir()
+    data = load_image_folder(tmp_path, val_fraction=0)
+    assert (data.classes, len(data.y_train), len(data.y_test)) == (("cat", "dog"), 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["a/1.png", "b/"], "b: the class folder is empty"),
+        (["a/1.png", "b/.hidden"], "b: the class folder is empty"),
+        (["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/"], "test/b: the class folder is empty"),
+        (["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png"], "test part has the class c"),
+        (["train/a/1.png", "train/b/1.png", "valid/A/1.png"], "'A' and 'a' differ by case or spaces alone"),
+        (["a/1.png", "A/1.png", "b/1.png"], "'A' and 'a' differ by case or spaces alone"),
+        (["caf\u00e9/1.png", "cafe\u0301/1.png"], "differ by case or spaces alone"),
+        (["my cat/1.png", "my  cat/1.png"], "differ by case or spaces alone"),
+        (["train/a/1.png", "val/a/1.png", "valid/a/1.png"], "val/ and valid/ are both the val part: join them"),
+        (["train/a/1.png", "train/b/1.png", "extra/a/1.png"], "found extra beside them: move or remove it"),
+        (["train/a/1.png", "train/b/1.png", "notes.txt/"], r"found notes\.txt beside them"),
+        (["test/a/1.png", "test/b/1.png"], "expected train/ beside test/, found none"),
+        (
+            ["train/a/1.png", "train/2.png", "train/b/1.png", "test/a/1.png"],
+            r"2\.png: expected images in a sub-folder",
+        ),
+        (["a/b/1.png", "c/1.png"], "a/b: expected image files in the class folder a, found a folder"),
+    ],
+)
+def test_nothing_is_passed_over_in_silence(tmp_path, files, message):
+    for name in files:
+        if name.endswith("png"):
+            write(tmp_path / name)
+        else:
+            (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(DataError, match=message) as caught:
+        load_image_folder(tmp_path)
+    assert len(str(caught.value)) < 300
+
+
+def test_the_size_is_known_before_anything_is_decoded(tmp_path, monkeypatch):
+    for kind in ("cat", "dog"):
+        for k in range(5):
+            write(tmp_path / kind / f"{k}.png", (50, 40))
+
+    def decode(*args, **kwargs):
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
+    size = data_size(tmp_path)
+    assert (size.samples, size.shape, size.dtype, size.nbytes) == (10, (3, 50, 40), np.uint8, 60_000)
+    assert data_size(tmp_path, image_size=(8, 9), grayscale=True).shape == (1, 8, 9)
+
+
+def test_memory_is_that_of_the_images(tmp_path):
+    for kind in ("cat", "dog"):
+        for k in range(20):
+            write(tmp_path / kind / f"{k}.png", (400, 400))
+    load_image_folder(tmp_path)  # modules that are imported once
+    tracemalloc.start()
+    data = load_image_folder(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * sum(x.nbytes for x in (data.x_train, data.x_val, data.x_test))
 
 
 def test_train_may_be_a_class(tmp_path):
@@ -125,9 +220,11 @@ def test_a_header_that_claims_too_many_pixels(tmp_path, side):
             r"1\.png: .*expected 5×4 pixels as in the first image, got 6×4: give image_size",
         ),
         (lambda path: Image.fromarray(np.zeros((5, 4), np.uint16)).save(path), "more than 8 bits"),
+        (lambda path: path.with_suffix(".txt").write_text("notes"), r"1\.txt: .*it is none of PNG, JPEG"),
+        (lambda path: path.symlink_to("missing"), r"1\.png: not a readable image: No such file"),
         (lambda path: path.mkdir(), r"1\.png: expected image files in the class folder b, found a folder"),
     ],
-    ids=["zero bytes", "text", "cut off", "another size", "16 bit", "folder"],
+    ids=["zero bytes", "text", "cut off", "another size", "16 bit", "notes", "broken link", "folder"],
 )
 def test_wrong_files_are_named(tmp_path, make, message):
     for kind in "ab":
@@ -151,7 +248,7 @@ def test_folders_without_classes(tmp_path):
         load_image_folder(tmp_path)
 
 
-@pytest.mark.parametrize("image_size", [0, -1, (3,), (3, 0), (3, 4.0), 10**6])
+@pytest.mark.parametrize("image_size", [0, -1, (3,), (3, 0), (3, 4.0), 10**6, 10**400, True, "8", 2.5, [3, 4, 5]])
 def test_wrong_image_size(tmp_path, image_size):
     with pytest.raises(ValueError, match=r"image_size must be an int or \(H, W\)"):
         load_image_folder(tmp_path, image_size=image_size)

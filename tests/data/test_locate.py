@@ -88,6 +88,26 @@ def test_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "local" / "pynn" / "Cache"
 
 
+def test_a_user_without_a_home(tmp_path, monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    assert cache_folder() is None
+    with pytest.raises(DataNotFound, match="there is no home: name the folder that holds it with PYNN_DATA"):
+        find("Thing", "a thing", look, remote=[RemoteFile("thing", 1, "md5:", ("http://127.0.0.1:9/thing",))])
+    monkeypatch.setenv("PYNN_DATA", str(put(tmp_path)))
+    assert find("Thing", "a thing", look) == tmp_path
+    assert load("mnist", fallback=True).origin == "embedded"
+
+
+def test_a_folder_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match="the data folder cannot be read: File name too long"):
+        load("mnist", tmp_path / ("x" * 300), fallback=True)
+
+
 # -- load -------------------------------------------------------------------------------------------------------
 
 

@@ -1,15 +1,17 @@
 """A user's own .npz file, binary20, and .npz files that mean harm."""
 
 import io
+import os
 import struct
+import time
 import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
-from pynn.data import DataError, load_binary20, load_npz
-from pynn.data.npz import read_npz
+from pynn.data import DataError, Standardize, load_binary20, load_npz
+from pynn.data.npz import open_npz, read_npz
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3))
@@ -251,6 +253,303 @@ def test_no_zip_file(tmp_path, content):
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"own\.npz: not a readable \.npz file: No such file or directory$"):
         load_npz(tmp_path / "own.npz")
+
+
+def member(content: bytes, name="X.npy", **options) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", **options) as archive:
+        archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def npy_header(text: str, version=(1, 0), content=b"") -> bytes:
+    header = text.encode("latin1")
+    length = struct.pack("<H" if version == (1, 0) else "<I", len(header))
+    return b"\x93NUMPY" + bytes(version) + length + header + content
+
+
+GOOD = "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), }\n"
+
+
+def test_headers_that_other_writers_make(tmp_path):
+    values = np.array([1.5, 2.5])
+    for text in (
+        GOOD,
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2,)}",
+        "{'shape': (2L,), 'descr':'<f8','fortran_order':True}   \n",
+    ):
+        (tmp_path / "a.npz").write_bytes(member(npy_header(text, content=values.tobytes())))
+        np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["X"], values)
+    (tmp_path / "a.npz").write_bytes(member(npy_header(GOOD, (2, 0), values.tobytes())))
+    np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["X"], values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': " + "(" * 4000 + ")" * 4000 + "}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': " + "-" * 9000 + "1}",
+        "{'descr': " + "[" * 9000 + "}",
+        "[" * 9999,
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (" + "2," * 3000 + ")}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (" + "9" * 3000 + ",)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), 'shape': (3,)}",
+        "{'descr': '<f8', 'fortran_order': False}",
+        "{'descr': '<f8', 'fortran_order': 1, 'shape': (2,)}",
+        "{'descr': 'x\\d', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '<f3', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '<M8[s]', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '|V16', 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), 'more': __import__('os')}",
+        "{'descr': '<U999999999', 'fortran_order': False, 'shape': (999999999,)}",
+    ],
+)
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_headers_that_mean_harm(tmp_path, text, version):
+    (tmp_path / "own.npz").write_bytes(member(npy_header(text, version, bytes(16))))
+    start = time.process_time()
+    with pytest.raises(DataError, match=r"own\.npz: not a readable \.npz file: X ") as caught:
+        read_npz(tmp_path / "own.npz")
+    assert time.process_time() - start < 1
+    assert len(str(caught.value)) < 300
+    assert str(caught.value).isprintable()
+
+
+def test_a_header_of_gigabytes(tmp_path):
+    content = b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + bytes(50_000_000)
+    (tmp_path / "own.npz").write_bytes(member(content, compression=zipfile.ZIP_DEFLATED))
+    del content
+    tracemalloc.start()
+    with pytest.raises(DataError, match="X has a header of 4,294,967,295 bytes"):
+        read_npz(tmp_path / "own.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_directory_of_a_hundred_thousand_members(tmp_path):
+    with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+        archive.writestr("X.npy", b"")
+        info = archive.infolist()[0]
+        archive.filelist = [info] * 100_000
+        archive._didModify = True
+    start = time.process_time()
+    tracemalloc.start()
+    with pytest.raises(DataError, match="its directory has more than 262,144 bytes"):
+        read_npz(tmp_path / "own.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3_000_000
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("names", [("X.npy", "X.npy"), ("X.npy", "X")])
+def test_names_that_are_there_twice(tmp_path, names):
+    with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+        for name in names:
+            archive.writestr(name, npy_header(GOOD, content=bytes(16)))
+    with pytest.raises(DataError, match="it holds X twice"):
+        read_npz(tmp_path / "own.npz")
+
+
+def test_encrypted_and_oddly_compressed_members(tmp_path):
+    content = bytearray(member(npy_header(GOOD, content=bytes(16))))
+    at = content.index(b"PK\x01\x02")
+    content[at + 8] |= 1
+    (tmp_path / "own.npz").write_bytes(content)
+    with pytest.raises(DataError, match="X is encrypted"):
+        read_npz(tmp_path / "own.npz")
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        (tmp_path / "own.npz").write_bytes(member(npy_header(GOOD, content=bytes(16)), compression=method))
+        with pytest.raises(DataError, match="X is compressed by another method than deflate"):
+            read_npz(tmp_path / "own.npz")
+
+
+@pytest.mark.parametrize("save_arrays", [np.savez, np.savez_compressed])
+def test_a_flipped_bit_is_found(tmp_path, save_arrays):
+    save_arrays(tmp_path / "own.npz", X=RNG.integers(0, 256, 5000).astype(np.uint8))
+    content = bytearray((tmp_path / "own.npz").read_bytes())
+    content[2500] ^= 4
+    (tmp_path / "own.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"own\.npz: not a readable \.npz file: "):
+        read_npz(tmp_path / "own.npz")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    "dtype", ["<f8", ">f8", ">f4", "<i4", ">i2", ">u8", "?", "<U5", ">U5", "S3", "<c16", "<f2"]
+)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (4, 3), (2, 3, 4), (0, 5)])
+def test_every_order_dtype_and_shape(tmp_path, shape, dtype, order):
+    array = np.asarray(RNG.integers(0, 100, shape)).astype(dtype).copy(order=order)
+    np.savez(tmp_path / "a.npz", a=array)
+    read = read_npz(tmp_path / "a.npz")["a"]
+    np.testing.assert_array_equal(read, array)
+    assert read.dtype == array.dtype.newbyteorder("=")
+    assert read.shape == shape
+
+
+def test_more_than_a_piece(tmp_path):
+    array = RNG.random((300, 700))
+    np.savez_compressed(tmp_path / "a.npz", c=array, f=np.asfortranarray(array))
+    for read in read_npz(tmp_path / "a.npz").values():
+        np.testing.assert_array_equal(read, array)
+
+
+def test_text_that_is_none(tmp_path):
+    (tmp_path / "a.npz").write_bytes(
+        member(npy_header("{'descr': '<U1', 'fortran_order': False, 'shape': (1,)}", content=b"\xff" * 4))
+    )
+    with pytest.raises(DataError, match="X holds text that is none"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_booleans_of_other_bytes_are_true(tmp_path):
+    header = npy_header("{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}", content=b"\0\1\7")
+    (tmp_path / "a.npz").write_bytes(member(header))
+    assert read_npz(tmp_path / "a.npz")["X"].view(np.uint8).tolist() == [0, 1, 1]
+
+
+def test_only_what_is_wanted_is_decoded(tmp_path):
+    np.savez(tmp_path / "a.npz", X=X, big=np.zeros(100_000))
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content.replace(bytes(800_000), b"x" * 800_000))
+    with open_npz(tmp_path / "a.npz") as archive:
+        assert archive.names == ("X", "big")
+        assert archive.header("big").shape == (100_000,)
+        np.testing.assert_array_equal(archive.read("X"), X)
+    with pytest.raises(DataError, match="Bad CRC-32"), open_npz(tmp_path / "a.npz") as archive:
+        archive.read("big")
+
+
+@pytest.mark.parametrize(
+    ("x", "ratio"),
+    [
+        (RNG.random((20_000, 50)), 2),
+        (RNG.random((20_000, 50)).astype(np.float32), 2),
+        (RNG.integers(0, 256, (2000, 1, 30, 30)).astype(np.uint8), 2),
+        (RNG.random((2000, 1, 30, 30)), 2),
+        (np.asfortranarray(RNG.random((20_000, 50))), 2),
+    ],
+)
+def test_memory_is_within_twice_the_result(tmp_path, x, ratio):
+    np.savez(tmp_path / "a.npz", X=x, y=np.arange(len(x)) % 2)
+    tracemalloc.start()
+    data = load_npz(tmp_path / "a.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    result = sum(getattr(data, f"{k}_{part}").nbytes for k in "xy" for part in ("train", "val", "test"))
+    assert peak < ratio * result + 2_000_000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(DataError, match="it is a FIFO, not a regular file"):
+        load_npz(tmp_path / "a.npz")
+
+
+# -- a user's own arrays ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("X_train", "y_train", "X_test", "y_test", "X_val", "y_val"),
+        ("x_train", "Y_train", "x_test", "Y_test", "x_valid", "y_valid"),
+        ("X", "y", "X_test", "y_test", "x_validation", "y_validation"),
+        ("x", "Y", "x_TEST", "y_TEST", "x_Val", "y_val"),
+    ],
+)
+def test_names_that_mean_the_same(tmp_path, names):
+    arrays = {name: X[at * 8 :][:8] if name[0] in "xX" else np.arange(8) % 2 for at, name in enumerate(names)}
+    data = load_npz(save(tmp_path / "own.npz", **arrays))
+    for part, name in (("train", names[0]), ("test", names[2]), ("val", names[4])):
+        np.testing.assert_array_equal(getattr(data, f"x_{part}"), arrays[name].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"X": X, "y": Y, "x_tset": X}, "the file has x_tset: did you mean x_test?"),
+        ({"X": X, "y": Y, "x_vall": X}, "the file has x_vall: did you mean x_val?"),
+        ({"X": X, "y": Y, "weights": Y}, "the file has weights: rename it or leave it out"),
+        ({"X": X, "labels": Y}, "the file has labels"),
+        ({"X": X, "y": Y, "x_train": X}, "X and x_train are both the train part: leave out one"),
+        ({"X": X, "y": Y, "x_val": X, "y_val": Y, "x_valid": X}, "x_val and x_valid are both the val part"),
+        ({"X": X, "y": Y, "x_test": X}, r"y_test missing \(expected x_test and y_test\)"),
+        ({"X": X, "y": Y.astype(float) + np.where(np.arange(40) == 3, np.nan, 0)}, "with nan in row 3"),
+        ({"X": X, "y": np.where(np.arange(40) == 7, 0.5, Y)}, r"with 0\.5 in row 7"),
+        ({"X": X, "y": np.array([b"caf\xe9", b"b"] * 20)}, r"y holds the label caf\\xe9, which is no UTF-8 text"),
+        ({"X": X, "y": np.array(["cat", "Cat"] * 20)}, "'Cat' and 'cat' differ by case or spaces alone"),
+        ({"X": X, "y": np.array(["cat", " cat"] * 20)}, "differ by case or spaces alone"),
+        ({"X": np.where(np.arange(40)[:, None] == 5, np.inf, X), "y": Y}, "the first in row 5, column 0"),
+        (
+            {"X": np.where(X[6, 2] == X, np.nan, X), "y": Y},
+            r"has 1 values .* in row 6, column 2 \(counted from 0\)",
+        ),
+        ({"X": np.full((40, 1, 4, 4), -np.inf), "y": Y}, "the first in row 0"),
+        (
+            {"x_train": np.ones((4, 1, 5, 5)), "y_train": [0, 1, 0, 1]}
+            | {"x_test": np.full((2, 1, 5, 5), 255.0), "y_test": [0, 1]},
+            "x_train has values from 0 to 1, but x_test from 0 to 255: bring them to one scale",
+        ),
+        ({"X": np.arange(40)[:, None] + 2**60, "y": Y}, r"X holds \d+, beyond 2\^53, .*: subtract an offset"),
+    ],
+)
+def test_nothing_is_passed_over_in_silence(tmp_path, arrays, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load_npz(save(tmp_path / "own.npz", **arrays))
+    assert len(str(caught.value)) < 300
+    assert str(caught.value).isprintable()
+
+
+def test_one_hot_labels(tmp_path):
+    for dtype in (np.int64, np.float32, bool):
+        data = load_npz(
+            save(tmp_path / "own.npz", X=X, y=np.eye(4, dtype=dtype)[Y]), val_fraction=0, test_fraction=0
+        )
+        np.testing.assert_array_equal(data.y_train, Y)
+        assert data.classes == ("0", "1", "2", "3")
+
+
+def test_single_letters_may_differ_by_case(tmp_path):
+    assert load_npz(save(tmp_path / "own.npz", X=X[:4], y=list("aAbB"))).classes == ("A", "B", "a", "b")
+
+
+def test_labels_beyond_2_to_the_31_and_below_0(tmp_path):
+    path = save(tmp_path / "own.npz", X=X[:4], y=np.array([2**40, -5, 2**40, 2**62]))
+    data = load_npz(path, val_fraction=0, test_fraction=0)
+    assert (data.classes, data.y_train.tolist()) == (("-5", str(2**40), str(2**62)), [1, 0, 1, 2])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_features_with_a_large_offset_keep_their_digits(tmp_path, dtype):
+    """Times in seconds: two classes a few seconds apart."""
+    seconds = (1_700_000_000 + np.arange(40) % 8).astype(dtype)
+    path = save(tmp_path / "own.npz", X=np.column_stack([seconds, np.full(40, 3)]).astype(dtype), y=Y)
+    data = load_npz(path, val_fraction=0, test_fraction=0)
+    out = Standardize.from_data(data.x_train)(data.x_train)
+    expected = np.arange(40) % 8
+    np.testing.assert_allclose(out[:, 0], (expected - expected.mean()) / expected.std(), rtol=1e-6)
+    assert (data.x_train.dtype, out.dtype) == (np.float64, np.float32)
+
+
+def test_constant_features_do_not_make_the_others_wide(tmp_path):
+    data = load_npz(save(tmp_path / "own.npz", X=np.column_stack([X, np.full(40, 1e9)]), y=Y))
+    assert data.x_train.dtype == np.float32
+
+
+def test_a_thousand_classes_are_described_in_a_line(tmp_path):
+    y = np.arange(3000) % 1000
+    data = load_npz(save(tmp_path / "own.npz", X=np.arange(3000.0)[:, None], y=np.append(y[:-1], 0)))
+    assert data.describe() == (
+        "own: 3,000 training, 0 validation, 0 test samples of 1 in 1,000 classes: "
+        "0 4, 1 3, 2 3, …, 997 3, 998 3, 999 2"
+    )
 
 
 # -- binary20 ---------------------------------------------------------------------------------------------------
