@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from pynn.schedules import Constant, Cosine, Exponential, OneCycle, StepDecay, Warmup
+from pynn.schedules import Constant, Cosine, Exponential, OneCycle, PerEpoch, StepDecay, Warmup
 
 ALL = [
     Constant(),
@@ -19,6 +19,8 @@ ALL = [
     OneCycle(warmup=1),
     Warmup(3),
     Warmup(4, Cosine()),
+    PerEpoch(StepDecay(2, 0.5), 3),
+    PerEpoch(Warmup(2, Cosine()), 5),
 ]
 
 
@@ -39,6 +41,12 @@ ALL = [
         (Warmup(1, Cosine()), 3, [0.5, 1, 0.5, 0]),
         (Warmup(1, OneCycle(0.5, 5, 10, "linear")), 6, [0.1, 0.2, 0.6, 1, 0.55, 0.1]),
         (Warmup(3, Cosine()), 2, [0.25, 0.5, 0.75]),  # longer than the run
+        (PerEpoch(StepDecay(1, 0.5), 2), 6, [1, 1, 0.5, 0.5, 0.25, 0.25]),
+        (PerEpoch(StepDecay(1, 0.5)).in_steps(2), 5, [1, 1, 0.5, 0.5, 0.25, 0.25]),
+        (PerEpoch(Exponential(0.5)).in_steps(3), 6, [1, 1, 1, 0.5, 0.5, 0.5, 0.25]),
+        (PerEpoch(Cosine()).in_steps(2), 7, [1, 1, (1 + math.sqrt(0.5)) / 2, (1 + math.sqrt(0.5)) / 2, 0.5]),
+        (PerEpoch(lambda epoch, epochs: epoch / epochs, 2), 5, [0, 0, 1 / 3, 1 / 3, 2 / 3]),
+        (Warmup(2, PerEpoch(StepDecay(1, 0.5))).in_steps(2), 6, [1 / 3, 2 / 3, 1, 1, 0.5, 0.5]),
     ],
 )
 def test_table_of_values(schedule, total_steps, factors):
@@ -91,8 +99,32 @@ def test_schedules_are_values(schedule):
         (lambda: Cosine()(-1, 10), r"\[Cosine\] step must be an int from 0 up, got -1"),
         (lambda: Cosine()(0.5, 10), "step must be an int from 0 up, got 0.5"),
         (lambda: Constant()(0, 0), r"\[Constant\] total_steps must be an int from 1 up, got 0"),
+        (lambda: Exponential(0.9)(10**400, 10), "step must be an int from 0 up"),
+        (lambda: Constant()(True, 10), "step must be an int from 0 up, got True"),
+        (lambda: StepDecay(10**400), "step_size must be an int from 1 up"),
+        (lambda: StepDecay(True), "got True"),
+        (lambda: OneCycle(div=10**400), "div must be a finite number from 1 up"),
+        (lambda: OneCycle(anneal=["cosine"]), 'anneal must be "cosine" or "linear"'),
+        (lambda: PerEpoch(3), r"\[PerEpoch\] schedule must be a schedule, .* got 3"),
+        (lambda: PerEpoch(Constant(), 0), "steps_per_epoch must be an int from 1 up, or None, got 0"),
+        (lambda: PerEpoch(Constant())(0, 3), "the steps of an epoch are not known: give steps_per_epoch"),
+        (
+            lambda: PerEpoch(lambda e, n: -1, 2)(4, 8),
+            r"\[PerEpoch\] schedule must return .*, got -1 at step 2",
+        ),
+        (lambda: Warmup(2, lambda t, n: math.nan)(0, 8), r"\[Warmup\] after must return a finite number"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_function_that_returns_no_number():
+    with pytest.raises(TypeError, match=r"\[Warmup\] after must return a number, got None at step 1"):
+        Warmup(2, lambda step, total: None)(3, 8)
+
+
+def test_a_length_in_steps_that_was_given_stays():
+    assert PerEpoch(Constant(), 3).in_steps(7) == PerEpoch(Constant(), 3)
+    assert Cosine().in_steps(7) == Cosine()
