@@ -1,4 +1,4 @@
-"""Rounding errors of every op stay within the bounds that docs/accuracy.md states; extremes do what its table says."""
+"""Rounding errors of every op are within the bounds of docs/accuracy.md; extremes do what its table says."""
 
 import re
 from pathlib import Path
