@@ -21,7 +21,7 @@ from pynn.conditions import OF_FIT, OF_SOLVER, described, difference, of_solver,
 from pynn.generators import checked_state, generator_state, set_generator_state
 from pynn.io import ModelFileError, read_tensors, write_tensors
 from pynn.module import Module
-from pynn.optim import Optimizer
+from pynn.optim import LARGEST, Optimizer
 from pynn.run import MOST, Run, checked_run
 from pynn.text import shown as as_text
 from pynn.values import as_float, is_number, shown
@@ -47,6 +47,8 @@ def save_checkpoint(path: str | os.PathLike, solver: Solver) -> None:
         raise ValueError(
             "save_checkpoint: training stands within an epoch, from where it cannot be repeated exactly"
         )
+    settings = _settings(solver)
+    _checked_settings(settings, solver, set())  # what could not be read again does not replace what can
     parts = {
         "model": solver.model.state_dict(),
         "optimizer": solver.optimizer.state_dict(),
@@ -62,7 +64,7 @@ def save_checkpoint(path: str | os.PathLike, solver: Solver) -> None:
         "stopped": run.stopped,
         "broken_off": run.broken_off,
         "conditions": run.conditions,
-        "settings": _settings(solver),
+        "settings": settings,
         "callbacks": [{"type": _kind(each), "state": each.state_dict()} for each in _stateful(solver)],
         "generators": {name: generator_state(generator) for name, generator in generators(solver).items()},
     }
@@ -295,7 +297,7 @@ def _could_be(own, value) -> bool:
     if isinstance(own, list):
         return isinstance(value, list) and len(own) == len(value) and all(map(_could_be, own, value))
     if is_number(own):
-        return is_number(value) and 0 <= as_float(value) < math.inf
+        return is_number(value) and 0 <= as_float(value) < LARGEST
     return isinstance(value, bool) if isinstance(own, bool) else value == own
 
 

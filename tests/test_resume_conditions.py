@@ -272,6 +272,18 @@ def test_what_a_callback_changed_survives(tmp_path, epoch):
     assert outcome(resumed) == outcome(whole)
 
 
+def test_an_lr_that_no_optimizer_takes_leaves_the_file(tmp_path):
+    def overdo(solver, logs):
+        if logs["epoch"] == 2:
+            solver.optimizer.groups[0]["lr"] = 1e300
+
+    with pytest.raises(ValueError, match=r"its setting lr is \[1e\+300\]"):
+        new_solver(callbacks=overdo).fit(X, Y, checkpoint=tmp_path / "c", **FIT)
+    resumed = new_solver()
+    resumed.resume(tmp_path / "c")
+    assert resumed.history["epoch"] == [1, 2]
+
+
 @functools.cache
 def outcome_without_callback():
     solver = new_solver()
