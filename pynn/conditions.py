@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import zlib
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
@@ -79,12 +80,13 @@ def of_solver(solver: Solver) -> dict:
     }
 
 
-def of_fit(*, transform: tuple, **arguments) -> dict:
+def of_fit(*, transform, first: np.ndarray, **arguments) -> dict:
     """The conditions that the arguments of `fit` make, by the names in `OF_FIT`.
 
-    transform : the function and what it makes of the first sample, as that says more than a function's name.
+    first : what `transform` makes of the first sample, as that says more than a function's name.
     """
-    return {name: described(value) for name, value in arguments.items()} | {"transform": described(transform)}
+    made = {"function": described(transform), "first": described(first)}
+    return {name: described(value) for name, value in arguments.items()} | {"transform": made}
 
 
 def optimizer_options(optimizer) -> dict:
@@ -135,7 +137,9 @@ def described(value, *, functions_by_name: bool = False):
         return {"type": kind, **{n: described(v, functions_by_name=functions_by_name) for n, v in made_of.items()}}
     if functions_by_name and hasattr(value, "__qualname__"):
         return f"{kind} {value.__qualname__}"
-    return kind if type(value).__repr__ is object.__repr__ or hasattr(value, "__qualname__") else repr(value)
+    if type(value).__repr__ is object.__repr__ or hasattr(value, "__qualname__"):
+        return kind
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))  # where a thing lies in memory says nothing of it
 
 
 def difference(name: str, then, now) -> str | None:
