@@ -141,6 +141,8 @@ def _restore(tensors: dict[str, np.ndarray], header: dict, solver: Solver, accep
 
 def checked_accept(accept: str | Collection[str]) -> tuple[str, ...]:
     """The names of conditions that may differ; ValueError for one that there is not."""
+    if not isinstance(accept, Collection):
+        raise TypeError(f"resume: accept must be names of conditions, as ['epochs'], got {shown(accept)}")
     names = (accept,) if isinstance(accept, str) else tuple(accept)
     for name in names:
         if name not in CONDITIONS:

@@ -73,6 +73,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 
     Raises any other OSError as `open` does.
     """
+    _require_path(path)
     try:
         regular = stat.S_ISREG(os.stat(path).st_mode)
     except ValueError:  # a path that no file system takes
@@ -106,6 +107,7 @@ def write_somewhere(path: str | os.PathLike, write: Callable[[Path], None]) -> t
 @contextmanager
 def _beside(path: str | os.PathLike) -> Iterator[tuple[Path, int, Path]]:
     """(target, descriptor, temporary): a new empty file in the target's folder, gone at the end unless renamed."""
+    _require_path(path)
     try:
         target = Path(os.path.realpath(os.fsdecode(path)))
         replaced = _status(target)
@@ -126,6 +128,11 @@ def _beside(path: str | os.PathLike) -> Iterator[tuple[Path, int, Path]]:
     except (OSError, ValueError) as error:  # ValueError: a path that no file system takes
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise WriteError(f"cannot write {shown(path)}: {reason}; {_REMEDY}") from error
+
+
+def _require_path(path) -> None:
+    if not isinstance(path, str | bytes | os.PathLike):  # a number would be taken for an open file
+        raise TypeError(f"expected the path of a file, got {shown(path)}")
 
 
 def _status(target: Path) -> os.stat_result | None:

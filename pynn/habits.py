@@ -120,6 +120,34 @@ OPTIMIZER = {
     "state": "write state_dict()",
 }
 
+SOLVER = {
+    "accuracy": "it is evaluate(x, y)['accuracy']",
+    "best_epoch": "it is solver.run.best_epoch",
+    "compile": "Solver(model, loss, optimizer) takes what it would",
+    "cuda": _CPU,
+    "decision_function": "it is called scores(x)",
+    "eval": "evaluate(x, y) and predict(x) are in evaluation mode by themselves",
+    "fit_transform": "transform is an argument of Solver(…)",
+    "load": "write pynn.load(path) for a model, solver.resume(path) for a training",
+    "load_weights": "write pynn.load(path)",
+    "lr": "it is the optimizer's: solver.optimizer.lr",
+    "parameters": "they are the model's: solver.model.parameters()",
+    "partial_fit": "it is called train_step(x, y)",
+    "predict_classes": "it is called predict(x)",
+    "predict_log_proba": "it is np.log(predict_proba(x))",
+    "save": "write pynn.save(solver.model, path), or fit(…, checkpoint=path) for a training that can go on",
+    "save_weights": "write pynn.save(solver.model, path)",
+    "score": "it is evaluate(x, y)['accuracy']",
+    "state_dict": "it is the model's: solver.model.state_dict(), or fit(…, checkpoint=path)",
+    "step": "it is called train_step(x, y)",
+    "summary": "print the model: solver.model",
+    "test": "it is called evaluate(x, y)",
+    "to": _CPU,
+    "train": "train by fit(x, y, epochs=…)",
+    "train_on_batch": "it is called train_step(x, y)",
+    "validate": "it is called evaluate(x, y)",
+}
+
 LOSS = {"backward": _NO_GRAPH, "forward": "call the loss itself, loss_fn(scores, y)", "item": _NO_GRAPH}
 
 RESULT = {"backward": _NO_GRAPH, "detach": _NO_GRAPH, "item": _NO_GRAPH, "numpy": _NO_GRAPH}

@@ -31,7 +31,7 @@ from pynn.conditions import of_fit, of_solver
 from pynn.engine import Predictor, Trainer
 from pynn.files import check_writable
 from pynn.generators import generator_at, generator_state
-from pynn.habits import explains
+from pynn.habits import SOLVER, explains, missing_attribute
 from pynn.io import require_safetensors
 from pynn.module import LayerTypeError, Module, first_nonfinite
 from pynn.optim import Optimizer, clip_grad_norm
@@ -43,6 +43,12 @@ from pynn.values import shown
 __all__ = ["Run", "Solver", "TrainingDiverged"]
 
 Callback = Callable[["Solver", dict], object]
+
+_ONE_SIZE = {
+    "batch_size": "evaluation works through batches of its own, whose size changes nothing: leave it out",
+    "verbose": "evaluation shows nothing: leave it out",
+    "steps": "all samples are taken: give a part of them",
+}
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,9 @@ class Solver:
         if name in {"model", "optimizer"}:
             self._paired = False
 
+    def __getattr__(self, name: str):
+        raise missing_attribute(self, name, SOLVER)
+
     def _prepare(self) -> None:
         self._training, self._predicting, self._fitting = threading.RLock(), threading.RLock(), False
 
@@ -321,6 +330,10 @@ class Solver:
             self._require_pair()
             time_limit = require_time(time_limit)
             batches = batch_slices(len(x), self.batch_size)
+            if not isinstance(restore_best_weights, bool):
+                raise TypeError(
+                    f"fit: restore_best_weights must be True or False, got {shown(restore_best_weights)}"
+                )
             if checkpoint is not None:
                 require_safetensors()
                 check_writable(checkpoint)
@@ -369,6 +382,7 @@ class Solver:
                 self.model.load_state_dict(run.best_weights)
             return run.history
 
+    @explains(strict="give the names of what may differ: accept=[…]", map_location="pynn computes on the CPU")
     def resume(self, path: str | os.PathLike, *, accept: str | Collection[str] = ()) -> None:
         """Takes up the run whose checkpoint is in `path`: the next `fit`, with the same arguments, continues it.
 
@@ -507,6 +521,7 @@ class Solver:
 
     # -- evaluation -----------------------------------------------------------------------------------------
 
+    @explains(**_ONE_SIZE)
     def evaluate(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
         """`loss` and, for classification, `accuracy` (a fraction) in evaluation mode, means over all samples.
 
@@ -514,6 +529,7 @@ class Solver:
         """
         return self._evaluate(*self._checked_pair("x", x, "y", y))
 
+    @explains(**_ONE_SIZE)
     def scores(self, x: np.ndarray) -> np.ndarray:
         """(N, …): the model's outputs in evaluation mode, after `transform`."""
         x = checked_inputs("x", x)
@@ -524,11 +540,13 @@ class Solver:
                 [self._first_forward("x", x[batches[0]]), *(self._forward(x[b]) for b in batches[1:])]
             )
 
+    @explains(**_ONE_SIZE)
     def predict(self, x: np.ndarray) -> np.ndarray:
         """(N,): the predicted labels; for regression the scores."""
         scores = self.scores(x)
         return self.loss.predict(scores) if self.loss.task == "classification" else scores
 
+    @explains(**_ONE_SIZE)
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
         """(N, K): the probability of each class, rows adding up to 1.
 

@@ -182,6 +182,52 @@ def test_callbacks_of_any_number(callbacks, capsys):
     assert len(capsys.readouterr().out.splitlines()) == (2 if callbacks else 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("compile", r"Solver\(model, loss, optimizer\) takes"),
+        ("train", r"train by fit\(x, y, epochs=…\)"),
+        ("score", r"it is evaluate\(x, y\)\['accuracy'\]"),
+        ("save", r"write pynn.save\(solver.model, path\)"),
+        ("partial_fit", r"it is called train_step\(x, y\)"),
+        ("predict_probs", r"did you mean predict_proba\?"),
+    ],
+)
+def test_methods_of_other_libraries(name, remedy):
+    with pytest.raises(AttributeError, match=rf"\[Solver\] has no attribute '{name}': {remedy}"):
+        getattr(new_solver(), name)
+    assert not hasattr(new_solver(), name)
+
+
+@pytest.mark.parametrize("method", ["predict", "scores", "predict_proba"])
+def test_evaluation_takes_no_batch_size(method):
+    with pytest.raises(TypeError, match=f"Solver.{method} has no argument 'batch_size': evaluation works through"):
+        getattr(new_solver(), method)(X, batch_size=32)
+    with pytest.raises(TypeError, match=r"Solver.evaluate has no argument 'verbose': evaluation shows nothing"):
+        new_solver().evaluate(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda solver: solver.fit(X, Y, epochs=1, checkpoint=3), "expected the path of a file, got 3"),
+        (lambda solver: solver.fit(X, Y, epochs=1, checkpoint=True), "expected the path of a file, got True"),
+        (
+            lambda solver: solver.fit(X, Y, epochs=1, restore_best_weights="no"),
+            "must be True or False, got 'no'",
+        ),
+        (lambda solver: solver.resume(3), "expected the path of a file, got 3"),
+        (lambda solver: solver.resume("c", accept=True), r"accept must be names of conditions, .* got True"),
+        (lambda solver: solver.resume("c", ["lr"]), "Solver.resume takes path by position, all else by name"),
+        (lambda solver: pynn.load(0), "expected the path of a file, got 0"),
+        (lambda solver: pynn.save(solver.model, 1), "expected the path of a file, got 1"),
+    ],
+)
+def test_values_of_another_type(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(new_solver())
+
+
 # -- callbacks ------------------------------------------------------------------------------------------------
 
 
