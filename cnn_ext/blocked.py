@@ -224,13 +224,15 @@ def convolution(
     relu: bool,
     new: New,
     keep: bool = False,
+    rewritten: New | None = None,
 ) -> tuple[list[Step], list[Step]]:
     """out = relu(x ∗ weight + bias), each part as asked for.
 
     x : Blocks; an Image or Pixels padded by `padding`; or Rows.
 
     Returns the steps that pack weight and bias, and those that compute. With `keep` the former need not be called
-    again while weight and bias stay as they are.
+    again while weight and bias stay as they are. `rewritten` provides zeros that the latter write between, where it
+    is not `new` that does.
     """
     _check_pass("convolution", x, weight, out, stride, padding, dilation)
     f, c, *kernel = weight.shape
@@ -253,7 +255,7 @@ def convolution(
     if keep and out.shape[0] == 1 and isinstance(x, Blocks) and _meets_all(x, kernel, out, padding):
         return packs, [kernels.GatherOne(x, packing, bias, out, relu)]
     if few:
-        return packs, _few(x, packing, bias, out, c, kernel, stride, padding, dilation, relu, new)
+        return packs, _few(x, packing, bias, out, c, kernel, stride, padding, dilation, relu, rewritten or new)
     if tiled:
         return packs, [winograd.step(x, packing, bias, out, padding, relu)]
     if direct:

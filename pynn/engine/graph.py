@@ -245,11 +245,16 @@ def trace(model: Module, input_shape: tuple[int, ...], *, training: bool) -> tup
 
     Raises NotLowered, or the layers' own errors where the shape does not fit them.
     """
-    seen = [id(parameter) for _, parameter in model._named_uses()]
-    if training and len(seen) != len(set(seen)):
-        raise NotLowered("layers share a parameter, whose gradients add up")
     graph = Graph(input_shape, training)
     output = graph.lower(model, graph.input)
+    uses: list[int] = []
+    for node in graph.nodes:
+        if node.kind == "layer":  # which adds up by itself what it shares within
+            uses += map(id, node.module.parameters())
+        elif node.module is not None:
+            uses += (id(parameter) for _, parameter in node.module._named_uses())
+    if training and len(uses) != len(set(uses)):
+        raise NotLowered("operations share a parameter, whose gradients add up")
     if memory_of(output) is graph.input:
         raise NotLowered("nothing is computed")
     return graph, output

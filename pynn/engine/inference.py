@@ -48,13 +48,15 @@ class Predictor:
         plan = None
         if isinstance(x, np.ndarray) and x.dtype == np.float32 and x.ndim in (2, 4) and x.size:
             plan, threads, place = self._pool.lend(x.shape)
-        if plan is None:
-            with np.errstate(all="ignore"):  # as in kernels: what overflows is infinite
-                return self.model(x)
-        try:
-            return plan(x, threads)
-        finally:
-            self._pool.give_back(plan, place)
+        if plan is not None:
+            try:
+                return plan(x, threads)
+            except NotLowered:  # a layer gives something else than it says
+                self._pool.do_without(x.shape)
+            finally:
+                self._pool.give_back(plan, place)
+        with np.errstate(all="ignore"):  # as in kernels: what overflows is infinite
+            return self.model(x)
 
     def __getstate__(self) -> dict:
         return {"model": self.model}  # a copy makes its own plans
@@ -97,7 +99,7 @@ class Plan:
         if any(p.data.dtype != np.float32 for p in model.parameters()):
             raise NotLowered("parameters are not float32")
         self.arena = Arena()  # rewritten in every call
-        self.constant = constants.taking(Arena().take)  # written by `refresh` alone
+        self.constant = constants.taking(Arena().own)  # written by `refresh` alone
         self.preparations: list[Step] = []  # from parameters to constants
         self.steps: list[Step] = []
         self.values = {graph.input: input_value(graph.input, self.n, self.arena, training=False)}
@@ -161,6 +163,7 @@ class Plan:
             relu=made.relu is not None,
             new=self.constant,
             keep=True,
+            rewritten=self.arena.own,
             **window_of(made.first),
         )
         self.preparations += packs

@@ -26,18 +26,20 @@ class Arena:
     def take(self, count: int) -> np.ndarray:
         """An array of `count` floats with arbitrary, finite content."""
         fitting = [i for i, block in enumerate(self.free) if count <= block.size <= 2 * count + 4096]
-        if fitting:
-            block = self.free.pop(min(fitting, key=lambda i: self.free[i].size))
-        else:
-            raw = np.zeros(count * 4 + _ALIGNMENT, np.uint8)
-            start = -raw.ctypes.data % _ALIGNMENT
-            block = raw[start : start + count * 4].view(np.float32)
-            self.nbytes += raw.nbytes
+        best = min(fitting, key=lambda i: self.free[i].size, default=None)
+        block = self.own(count) if best is None else self.free.pop(best)
         self.used[block.ctypes.data] = block
         return block[:count]
 
+    def own(self, count: int) -> np.ndarray:
+        """As many zeros, which nobody gives back."""
+        raw = np.zeros(count * 4 + _ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % _ALIGNMENT
+        self.nbytes += raw.nbytes
+        return raw[start : start + count * 4].view(np.float32)
+
     def zeros(self, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
-        """An array of its own, which nobody gives back."""
+        """The same as an array of another kind."""
         array: np.ndarray = np.zeros(shape, dtype)
         self.nbytes += array.nbytes
         return array

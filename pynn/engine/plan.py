@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from cnn_ext import blocked
-from pynn.engine.graph import Node, naming
+from pynn.engine.graph import Node, NotLowered, naming
 from pynn.engine.memory import Arena
-from pynn.module import LayerTypeError, Module
+from pynn.module import Module
 
 __all__ = [
     "POINT",
@@ -22,6 +22,7 @@ __all__ = [
     "calling",
     "group",
     "input_value",
+    "is_array",
     "is_plain",
     "new_value",
     "passing",
@@ -205,22 +206,22 @@ def is_plain(array: np.ndarray) -> bool:
 
 
 def calling(model: Module, layer: Module, x: Value, unpacked: np.ndarray, out: Value, *, training: bool) -> Step:
-    """out = layer.forward(x), by way of `unpacked`; errors as from `model`, of which it is a part."""
+    """out = layer.forward(x), by way of `unpacked`; errors as from `model`, of which it is a part.
+
+    The step raises NotLowered where the layer gives something else than its `output_shape` says.
+    """
 
     def forward(_):
         x.unpack(unpacked)
         with naming(model, layer), np.errstate(all="ignore"):  # as in kernels: what overflows is infinite
             given = layer.forward(unpacked, training=training)
-            out.pack(np.ascontiguousarray(checked(layer, "forward", given, out.shape)))
+        if not is_array(given, out.shape):
+            raise NotLowered(f"{type(layer).__name__} does not give float32 of shape {out.shape}")
+        out.pack(np.ascontiguousarray(given))
 
     return forward
 
 
-def checked(layer: Module, method: str, given: object, shape: tuple[int, ...]) -> np.ndarray:
-    """`given`, which a layer's method returned, refused unless it is float32 of `shape`."""
-    if isinstance(given, np.ndarray) and given.dtype == np.float32 and given.shape == shape:
-        return given
-    got = f"{given.dtype} of shape {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
-    raise layer._refuse(
-        f"expected {method} to give float32 of shape {shape}, got {got}: mend its {method}", LayerTypeError
-    )
+def is_array(given: object, shape: tuple[int, ...]) -> bool:
+    """Whether a layer's method returned float32 of `shape`."""
+    return isinstance(given, np.ndarray) and given.dtype == np.float32 and given.shape == shape

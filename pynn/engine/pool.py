@@ -16,7 +16,7 @@ __all__ = ["Constants", "Pool"]
 SHAPES = 8  # of batches, whose plans are kept
 BYTES = 2**29  # that plans take which nobody uses, beyond those of the shape asked for last
 AT_ONCE = available_cpus()  # calls: more would share the processors, and each would need memory
-PATIENCE = 1.0  # seconds that a call waits for another to end; it may be one that the other waits for
+PATIENCE = 10.0  # seconds that a call waits for another to end; it may be one that the other waits for
 
 
 class Constants:
@@ -115,7 +115,7 @@ class Pool:
     def give_back(self, plan: Any, shelf: Any) -> None:
         with self._lock:
             shelf.lent -= 1
-            self._running = max(0, self._running - 1)  # after a fork nobody is said to run
+            self._running = max(0, self._running - 1)  # who was given up, or forked, is not counted
             if not shelf.idle or self.nbytes < BYTES:
                 shelf.idle.append(plan)
             if self._waiting:
@@ -123,8 +123,18 @@ class Pool:
 
     def _wait(self) -> None:
         self._waiting += 1
-        self._ended.wait_for(lambda: self._running < AT_ONCE, PATIENCE)
+        if not self._ended.wait_for(lambda: self._running < AT_ONCE, PATIENCE):
+            self._running -= 1  # one that does not end, if it is still there, is not waited for again
         self._waiting -= 1
+
+    def do_without(self, shape: tuple) -> None:
+        """The model computes this shape itself, until it is another."""
+        with self._lock:
+            self._shelves.pop(shape, None)
+            self._last = ()
+            if len(self._without) >= SHAPES:
+                self._without.clear()
+            self._without[shape] = self._version
 
     @property
     def nbytes(self) -> int:
@@ -148,11 +158,7 @@ class Pool:
         shelf = _Shelf()
         plan = self.make(shape, shelf.constants)
         if plan is None:
-            del self._shelves[shape]
-            self._last = ()
-            if len(self._without) >= SHAPES:
-                self._without.clear()
-            self._without[shape] = self._version
+            self.do_without(shape)
             return None
         plan.refresh()
         shelf.version, shelf.is_current = self._version, plan.likeness.holds

@@ -17,9 +17,9 @@ from pynn.engine.plan import (
     Step,
     Value,
     calling,
-    checked,
     group,
     input_value,
+    is_array,
     is_plain,
     new_value,
     passing,
@@ -67,15 +67,21 @@ class Trainer:
         self._turn.take(begins=True)
         try:
             self._scores, self._before, self._plan = None, [], self._plan_for(x)
-            if self._plan is None:
-                self._before = [(array, array.copy()) for _, array in self.model.named_buffers()]
-                with np.errstate(all="ignore"):  # as in kernels: what overflows is infinite
-                    self._scores = self.model.forward(x, training=True)
-            else:
-                self._scores = self._plan.forward(x)
-            return self._scores
+            self._scores = scores = self._compute(x)
+            return scores
         finally:
             self._turn.give_back()
+
+    def _compute(self, x) -> np.ndarray:
+        if self._plan is not None:
+            try:
+                return self._plan.forward(x)
+            except NotLowered:  # a layer gives something else than it says
+                self._plan.reject()
+                self._plan = self._plans[x.shape] = None
+        self._before = [(array, array.copy()) for _, array in self.model.named_buffers()]
+        with np.errstate(all="ignore"):  # as in kernels: what overflows is infinite
+            return self.model.forward(x, training=True)
 
     def backward(self, dscores: np.ndarray) -> None:
         self._turn.take()
@@ -399,8 +405,13 @@ class Plan:
                 parameter.zero_grad()
             with naming(model, layer), np.errstate(all="ignore"):
                 dx = layer.backward(unpacked, input_grad=wanted)
-                if wanted:
-                    result["dx"] = np.ascontiguousarray(checked(layer, "backward", dx, shape))
+                if wanted and not is_array(dx, shape):
+                    got = f"{dx.dtype} of shape {dx.shape}" if isinstance(dx, np.ndarray) else type(dx).__name__
+                    raise layer._refuse(
+                        f"expected backward to give float32 of x's shape {shape}, got {got}: mend it"
+                    )
+            if wanted:
+                result["dx"] = np.ascontiguousarray(dx)
 
         def pack(dx):
             return [lambda _: dx.pack(result.pop("dx"))]

@@ -231,7 +231,7 @@ def test_shared_parameters_are_for_inference_alone():
     model = Sequential(Linear(4, 4), Linear(4, 4))
     model[1].bias = model[0].bias
     trace(model, (4,), training=False)
-    with pytest.raises(NotLowered, match="layers share a parameter"):
+    with pytest.raises(NotLowered, match="operations share a parameter"):
         trace(model, (4,), training=True)
 
 

@@ -60,6 +60,27 @@ def test_many_threads_get_what_one_gets(name, kind, often):
     assert in_threads(16, wrong) == [0] * 16
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("n", [1, 5, 12, 40])
+def test_plans_of_one_shape_share_nothing_that_a_call_writes(name, n):
+    """Two plans, step by step side by side."""
+    model, shape = network(name)
+    constants = pool.Constants()
+    one, other = Plan(model, (n, *shape), constants), Plan(model, (n, *shape), constants)
+    one.refresh()
+    x, y = batch(n, shape), batch(n, shape, 1)
+    expected = [one(x, 1), one(y, 1)]
+    for plan, given in ((one, x), (other, y)):
+        plan.values[plan.x].pack(given)
+    for first, second in zip(one.steps, other.steps, strict=True):
+        first(1)
+        second(1)
+    for plan, scores in zip((one, other), expected, strict=True):
+        actual = np.empty_like(scores)
+        plan._value(plan.y).unpack(actual)
+        np.testing.assert_array_equal(actual, scores)
+
+
 def test_many_threads_refresh_and_get_what_one_gets(often):
     model, shape = network("cnn_bn")
     x = batch(12, shape)

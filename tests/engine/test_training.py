@@ -26,7 +26,7 @@ from pynn.layers import (
     Residual,
     Sequential,
 )
-from pynn.module import MAX_DEPTH, LayerError, Parameter
+from pynn.module import MAX_DEPTH, LayerError, Module, Parameter
 
 RELATIVE = 1e-5
 N_ONE = {"mlp", "linear", "cnn", "airbench", "vgg", "scores are images"}  # no batch norm over a single value
@@ -583,6 +583,79 @@ def test_layers_nested_as_deep_as_they_may_be(around):
     twin, trainer, x = model.astype(np.float64), Trainer(model), batch(5, (6,))
     assert_step_equals(trainer, twin, x, lowered=True)
     np.testing.assert_allclose(pynn.freeze(model)(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+class EngineTestSays(Module):
+    """Gives its `give` of x, and back what it is told, without a word of its shape."""
+
+    def __init__(self, give, back):
+        self.give, self.back = give, back
+
+    def forward(self, x, *, training=False):
+        return self.give(x)
+
+    def backward(self, dout, *, input_grad=True):
+        return self.back(dout)
+
+
+UNTOLD = {
+    "another shape": (lambda x: x.reshape(len(x), 2, -1), lambda dout: dout.reshape(len(dout), -1)),
+    "another order of axes": (lambda x: x.T.copy(), lambda dout: dout.T.copy()),
+    "another dtype": (lambda x: x.astype(np.float64), lambda dout: dout.astype(np.float32)),
+    "another object": (lambda x: x.tolist(), lambda dout: dout),
+}
+
+
+@pytest.mark.parametrize("name", UNTOLD)
+@pytest.mark.parametrize("n", [6, 13])
+def test_layers_that_do_not_give_what_they_say(name, n):
+    """Their model computes them as ever, and as often: once in each step."""
+    model = Sequential(linear(4, 6), EngineTestCount(), EngineTestSays(*UNTOLD[name]))
+    own, trainer, x = copy.deepcopy(model), Trainer(model), batch(n, (4,))
+    for _ in range(2):
+        scores, expected = trainer.forward(x), own.forward(x, training=True)
+        assert type(scores) is type(expected)
+        np.testing.assert_array_equal(scores, expected)
+        np.testing.assert_array_equal(model[1].seen, own[1].seen)
+        np.testing.assert_array_equal(pynn.freeze(model)(x), own(x))
+        if isinstance(scores, np.ndarray):
+            own.zero_grad()
+            own.backward(expected)
+            trainer.backward(scores)
+            np.testing.assert_allclose(model[0].weight.grad, own[0].weight.grad, rtol=1e-5)
+        else:
+            own.release()
+
+
+class EngineTestCount(Module):
+    buffer_names = ("seen",)
+
+    def __init__(self):
+        self.seen = np.zeros(1, np.float32)
+
+    def forward(self, x, *, training=False):
+        self.seen += training * len(x)
+        return x
+
+    def backward(self, dout, *, input_grad=True):
+        return dout
+
+
+@pytest.mark.parametrize(
+    ("back", "got"),
+    [
+        (lambda dout: dout[:, :2], r"float32 of shape \(5, 2\)"),
+        (lambda dout: dout.astype(np.float64), r"float64 of shape \(5, 6\)"),
+        (lambda dout: None, "NoneType"),
+    ],
+)
+def test_a_backward_pass_that_does_not_fit_is_refused(back, got):
+    model = Sequential(linear(4, 6), EngineTestSays(lambda x: x, back), linear(6, 3))
+    trainer = Trainer(model)
+    scores = trainer.forward(batch(5, (4,)))
+    message = rf"\[1 EngineTestSays\] expected backward to give float32 of x's shape \(5, 6\), got {got}: mend it"
+    with pytest.raises(LayerError, match=message):
+        trainer.backward(scores.copy())
 
 
 # -- the solver -----------------------------------------------------------------------------------------------
