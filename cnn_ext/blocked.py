@@ -231,8 +231,8 @@ def convolution(
     x : Blocks; an Image or Pixels padded by `padding`; or Rows.
 
     Returns the steps that pack weight and bias, and those that compute. With `keep` the former need not be called
-    again while weight and bias stay as they are. `rewritten` provides zeros that the latter write between, where it
-    is not `new` that does.
+    again while weight and bias stay as they are. `rewritten` provides zeros that the latter write between, if
+    `new` is not to do it.
     """
     _check_pass("convolution", x, weight, out, stride, padding, dilation)
     f, c, *kernel = weight.shape
