@@ -10,11 +10,13 @@ from collections.abc import Callable
 import numpy as np
 
 from pynn.module import Module
+from pynn.values import as_float, is_integer, is_number, shown
 
 __all__ = ["GradientError", "gradcheck", "gradcheck_loss", "gradcheck_model"]
 
 EPS = 1e-5  # near the cube root of float64's precision, where truncation and rounding balance
 REFINED = 1e-2  # the second step, as a part of the first: tells a kink from a wrong gradient
+SMALLEST = 1e-15  # of a step or a tolerance: below, there are no digits to compare
 ROUNDING = 1e-14  # relative error of one output in float64, after a few layers
 
 
@@ -76,6 +78,7 @@ def gradcheck_model(
 ) -> float:
     """As `gradcheck`, for L of `L, dscores = loss(model(x), y)`, in training mode; the loss is checked first."""
     settings = _Settings(eps, tolerance, max_entries, rng)
+    _require("model", model)
     scores = model.astype(np.float64).forward(_real("x", x), training=True)
     worst = _check_loss(loss, scores, y, settings)
     return max(worst, _check(model, x, lambda scores: loss(scores, y), settings))
@@ -99,12 +102,24 @@ class _Settings:
     """How to check: step, tolerance, entries, generator."""
 
     def __init__(self, eps, tolerance, max_entries, rng):
-        self.eps, self.tolerance, self.max_entries = eps, tolerance, max_entries
+        for name, value in (("eps", eps), ("tolerance", tolerance)):
+            if not is_number(value) or not SMALLEST <= as_float(value) <= 1:
+                raise ValueError(f"gradcheck: {name} must be a number from {SMALLEST} to 1, got {shown(value)}")
+        if max_entries is not None and (not is_integer(max_entries) or max_entries < 1):
+            raise ValueError(f"gradcheck: max_entries must be an int from 1 up or None, got {shown(max_entries)}")
+        if not isinstance(rng, np.random.Generator | None):
+            raise TypeError(f"gradcheck: rng must be a numpy Generator or None, got {shown(rng)}")
+        self.eps, self.tolerance, self.max_entries = float(eps), float(tolerance), max_entries
         self.rng = np.random.default_rng() if rng is None else rng
 
 
 def _real(name: str, array) -> np.ndarray:
-    array = np.array(array, dtype=np.float64)  # a copy, whose entries are moved
+    """A copy of `array` in float64, whose entries are then moved."""
+    given = np.asarray(array)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"gradcheck: expected {name} to be an array of numbers, got {shown(array)}")
+    with np.errstate(over="ignore"):  # of a wider dtype
+        array = np.array(given, dtype=np.float64)
     if array.size == 0 or not np.isfinite(array).all():
         raise ValueError(
             f"gradcheck: expected {name} to be finite and not empty, got an array of shape {array.shape}"
@@ -112,7 +127,14 @@ def _real(name: str, array) -> np.ndarray:
     return array
 
 
+def _require(name: str, module) -> None:
+    if not isinstance(module, Module):
+        raise TypeError(f"gradcheck: expected {name} to be a Module, got {shown(module)}")
+
+
 def _check_loss(loss, scores, y, settings) -> float:
+    if not callable(loss) or isinstance(loss, type | Module):
+        raise TypeError(f"gradcheck: expected a loss, as CrossEntropyLoss(), got {shown(loss)}")
     scores = _real("scores", scores)
     dscores = loss(scores, y)[1]
     compare = _Comparison(type(loss).__name__, lambda: np.asarray(loss(scores, y)[0]), np.ones(()), settings)
@@ -120,6 +142,7 @@ def _check_loss(loss, scores, y, settings) -> float:
 
 
 def _check(module, x, loss, settings) -> float:
+    _require("module", module)
     twin, x = module.astype(np.float64), _real("x", x)
     try:
         return _check_one(twin, type(module).__name__, x, loss, settings)

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 
 import numpy as np
 
+from pynn.values import as_dtype, is_integer, shown
+
 __all__ = ["INITIALIZERS", "aligned_copy", "aligned_zeros", "initialize", "unsampled"]
 
 _CACHE_LINE = 64  # bytes, and those of the widest vector
@@ -69,11 +71,23 @@ def initialize(
 
     `fan_in`, `fan_out`: how many inputs feed one output, and the reverse: (D, M) for a linear weight,
     (C·KH·KW, F·KH·KW) for a convolution. Samples are drawn in float64 and rounded, so that one seed gives
-    the same model in both precisions. `rng` None: fresh entropy. Raises ValueError for an unknown name.
+    the same model in both precisions. `rng` None: fresh entropy. Raises ValueError for an unknown name or no
+    shape, TypeError for another dtype or generator.
     """
-    if name not in INITIALIZERS:
-        raise ValueError(f"initialize: expected one of {', '.join(INITIALIZERS)}, got {name!r}")
-    values = aligned_zeros(shape, dtype)
+    if not isinstance(name, str) or name not in INITIALIZERS:
+        raise ValueError(f"initialize: expected one of {', '.join(INITIALIZERS)}, got {shown(name)}")
+    if (
+        not isinstance(shape, tuple | list)
+        or len(shape) > 32
+        or not all(is_integer(axis) and 0 <= axis < 2**31 for axis in shape)
+    ):
+        raise ValueError(f"initialize: shape must be a tuple of ints from 0 up, got {shown(shape)}")
+    real = as_dtype(dtype)
+    if real is None:
+        raise TypeError(f"initialize: dtype must be float32 or float64, got {shown(dtype)}")
+    if not isinstance(rng, np.random.Generator | None):
+        raise TypeError(f"initialize: rng must be a numpy Generator or None, got {shown(rng)}")
+    values = aligned_zeros(tuple(shape), real)
     if _sampling.get():
         rng = np.random.default_rng() if rng is None else rng
         values[...] = INITIALIZERS[name](rng, shape, fan_in, fan_out)

@@ -311,9 +311,11 @@ class MSELoss(Loss):
         y = _numbers(self._name, "y", y)
         if y.shape != scores.shape and not (scores.shape == (len(scores), 1) and y.shape == (len(scores),)):
             raise ValueError(f"{self._name} expected y of the scores' shape {scores.shape}, got {y.shape}")
+        with np.errstate(over="ignore"):  # of a wider dtype
+            y = y.astype(np.float64).reshape(scores.shape)
         if not np.isfinite(y).all():
             raise ValueError(f"{self._name} y must be finite, got {y[~np.isfinite(y)][0]} among its values")
-        return y.astype(np.float64).reshape(scores.shape)
+        return y
 
     @_in_float64
     def _evaluate(self, scores, y):

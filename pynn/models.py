@@ -22,6 +22,7 @@ from pynn.layers import (
     Sequential,
 )
 from pynn.module import Module
+from pynn.values import is_integer, shown
 
 __all__ = ["cnn", "cnn_bn", "linear", "mlp", "vgg"]
 
@@ -54,6 +55,7 @@ def cnn(
     rng=None,
 ) -> Sequential:
     """Conv – ReLU – MaxPool 2×2 – FC – ReLU – FC (question 5.3), valid convolution with stride 1."""
+    input_shape = _image("cnn", input_shape)
     features = [
         Conv2d(input_shape[0], filters, kernel_size, dtype=dtype, rng=rng),
         ReLU(),
@@ -83,6 +85,7 @@ def cnn_bn(
 
     dropout : probability of dropping a hidden unit. Layers before a batch norm have no bias: it would cancel.
     """
+    input_shape = _image("cnn_bn", input_shape)
     features = [
         Conv2d(input_shape[0], filters, kernel_size, bias=False, dtype=dtype, rng=rng),
         BatchNorm2d(filters, dtype=dtype),
@@ -115,10 +118,11 @@ def vgg(
     image must be at least 32×32. Raises ValueError unless `channels` has eight entries.
     Source: Simonyan & Zisserman 2015, Very deep convolutional networks, table 1, column A; batch norm added.
     """
-    if len(channels) != VGG11_POOLS[-1]:
-        raise ValueError(
-            f"vgg: expected channels for {VGG11_POOLS[-1]} convolutions, got {len(channels)}: {channels}"
-        )
+    input_shape = _image("vgg", input_shape)
+    if not isinstance(channels, tuple | list) or len(channels) != VGG11_POOLS[-1]:
+        raise ValueError(f"vgg: expected channels for {VGG11_POOLS[-1]} convolutions, got {shown(channels)}")
+    if not isinstance(hidden, tuple | list):
+        raise ValueError(f"vgg: expected hidden to be a tuple of ints, got {shown(hidden)}")
     layers = []
     for number, (before, after) in enumerate(zip((input_shape[0], *channels), channels, strict=False), start=1):
         layers += [
@@ -134,6 +138,13 @@ def vgg(
         layers += [Linear(width, units, dtype=dtype, rng=rng), ReLU()]
         width = units
     return Sequential(*layers, Linear(width, n_classes, dtype=dtype, rng=rng), input_shape=input_shape)
+
+
+def _image(model: str, shape) -> tuple[int, int, int]:
+    """`shape` as (C, H, W)."""
+    if not isinstance(shape, tuple | list) or len(shape) != 3 or not all(map(is_integer, shape)):
+        raise ValueError(f"{model}: expected input_shape (C, H, W) without a batch axis, got {shown(shape)}")
+    return tuple(map(int, shape))  # type: ignore[return-value]
 
 
 def _n_features(layers: list[Module], input_shape: tuple[int, ...]) -> int:

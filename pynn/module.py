@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,11 +13,10 @@ import numpy as np
 from pynn.configuration import MAX_DEPTH, REGISTRY, arguments, describe, from_config, kept, key_of
 from pynn.habits import MODULE, PARAMETER, Explained, missing_attribute
 from pynn.initializers import aligned_copy, aligned_zeros
-from pynn.values import shown
+from pynn.values import REAL, as_dtype, is_integer, listed, shown
 
 __all__ = ["LayerError", "LayerTypeError", "Module", "Parameter", "first_nonfinite", "from_config"]
 
-REAL = (np.dtype(np.float32), np.dtype(np.float64))
 _RESULT = "a loss gives both, loss, dscores = loss_fn(scores, y)"
 
 
@@ -198,7 +197,7 @@ class Module(metaclass=Explained):
         raise TypeError(f"{type(self).__name__} does not define backward")
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        self._check_axes(("N", *input_shape))
+        self._check_sample(input_shape)
         return tuple(input_shape)
 
     def config(self) -> dict:
@@ -333,11 +332,13 @@ class Module(metaclass=Explained):
 
         Raises ValueError where names or shapes differ, TypeError where dtypes differ.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: expected a dict of arrays by name, got {shown(state)}")
         own = self._state()
         if missing := sorted(own.keys() - state.keys()):
-            raise ValueError(f"load_state_dict: the state lacks {', '.join(missing)}, which the model has")
-        if unknown := sorted(state.keys() - own.keys()):
-            raise ValueError(f"load_state_dict: the state has {', '.join(unknown)}, which the model lacks")
+            raise ValueError(f"load_state_dict: the state lacks {listed(missing)}, which the model has")
+        if unknown := sorted(map(str, state.keys() - own.keys())):
+            raise ValueError(f"load_state_dict: the state has {listed(unknown)}, which the model lacks")
         for path, array in own.items():
             if np.shape(state[path]) != array.shape:
                 raise ValueError(
@@ -352,18 +353,19 @@ class Module(metaclass=Explained):
 
     def astype(self, dtype) -> Module:
         """A deep copy whose parameters, gradients and buffers have `dtype` (float32 or float64)."""
-        if np.dtype(dtype) not in REAL:
-            raise self._refuse(f"'dtype' must be float32 or float64, got {np.dtype(dtype)}", LayerTypeError)
+        real = as_dtype(dtype)
+        if real is None:
+            raise self._refuse(f"'dtype' must be float32 or float64, got {shown(dtype)}", LayerTypeError)
         twin = copy.deepcopy(self)
         for parameter in twin.parameters():
-            parameter._data = aligned_copy(parameter.data.astype(dtype))
-            parameter._grad = aligned_copy(parameter.grad.astype(dtype))
+            parameter._data = aligned_copy(parameter.data.astype(real))
+            parameter._grad = aligned_copy(parameter.grad.astype(real))
         for _, module in twin.named_modules():
             for name, value in vars(module).items():
                 if name in module.buffer_names:
-                    vars(module)[name] = value.astype(dtype)
+                    vars(module)[name] = value.astype(real)
                 elif name == "dtype":
-                    module.dtype = np.dtype(dtype)
+                    module.dtype = real
         return twin
 
     def outline(self, input_shape=None, name: str = "", depth: int = 0) -> Iterator[tuple]:
@@ -379,6 +381,12 @@ class Module(metaclass=Explained):
     def _remedy(self, shape: tuple) -> str:
         """What to do about an x of `shape`, which does not fit `input_axes`; ends the error's sentence."""
         return "reshape x, or change the layer"
+
+    def _check_sample(self, shape) -> None:
+        """Refuses `shape`, a sample's, without the batch axis, unless it is one and fits `input_axes`."""
+        if not isinstance(shape, tuple | list) or not all(is_integer(axis) and axis > 0 for axis in shape):
+            raise self._refuse(f"expected a sample's shape, a tuple of ints from 1 up, got {shown(shape)}")
+        self._check_axes(("N", *shape))
 
     def _check_axes(self, shape: tuple) -> None:
         """Refuses `shape`, with its batch axis, unless it fits `input_axes`."""

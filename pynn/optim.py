@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import numpy as np
 
@@ -15,7 +16,7 @@ import cnn_ext
 from pynn.habits import OPTIMIZER, Explained, missing_attribute
 from pynn.initializers import aligned_copy, aligned_zeros
 from pynn.module import Module, Parameter
-from pynn.values import as_float, is_number, shown
+from pynn.values import as_float, is_integer, is_number, listed, shown
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "clip_grad_norm", "decay_groups"]
 
@@ -36,7 +37,7 @@ class Optimizer(metaclass=Explained):
     slots: tuple[str, ...] = ()  # names of the arrays kept for each parameter, each like the parameter
 
     def __init__(self, params: Iterable, lr: float, weight_decay: float):
-        if not isinstance(params, Iterable) or isinstance(params, Module | dict | str):
+        if not isinstance(params, Iterable) or isinstance(params, Module | dict | str | np.ndarray):
             raise TypeError(
                 f"{self._name} expected Parameters or groups of them, got a {type(params).__name__}: "
                 "pass model.parameters()"
@@ -86,6 +87,10 @@ class Optimizer(metaclass=Explained):
     def step(self, lr_factor: float = 1.0) -> None:
         """Changes every parameter in place by its gradient, with `lr_factor` (≥ 0) times its group's lr."""
         lr_factor = self._require("lr_factor", lr_factor)
+        if not isinstance(self.groups, list) or not all(isinstance(group, dict) for group in self.groups):
+            raise TypeError(f"{self._name} groups was replaced by {shown(self.groups)}: make a new optimizer")
+        if not is_integer(self.steps) or not 0 <= self.steps < 2**63 - 1:
+            raise ValueError(f"{self._name} steps must be a whole number from 0 up, got {shown(self.steps)}")
         rates = [self._rates(number, group, lr_factor) for number, group in enumerate(self.groups)]
         options = self._options()
         updates = self._updates()
@@ -113,7 +118,8 @@ class Optimizer(metaclass=Explained):
 
     def _updates(self) -> list[list[cnn_ext.Updates]]:
         """For each group the parameters that are trained, bound for one kernel call, or one a dtype."""
-        if [p for group in self.groups for p in group["params"]] != self.parameters:
+        held = [group["params"] for group in self.groups]
+        if not all(isinstance(params, list) for params in held) or list(chain(*held)) != self.parameters:
             raise ValueError(f"{self._name} the parameters of its groups were changed: make a new optimizer")
         trained = [parameter.requires_grad for parameter in self.parameters]
         if self._bound is None or self._bound[0] != trained:
@@ -150,19 +156,19 @@ class Optimizer(metaclass=Explained):
 
         Raises ValueError where names, shapes or the step do not fit, TypeError where dtypes differ.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"{self._name} expected a state, a dict of arrays by name, got {shown(state)}")
         own = {f"{i}.{slot}": array for i, slot, array in self._named_state()}
         if missing := sorted({"step", *own} - state.keys()):
             raise ValueError(
-                f"{self._name} the state lacks {', '.join(missing)}: it is of another optimizer or model"
+                f"{self._name} the state lacks {listed(missing)}: it is of another optimizer or model"
             )
-        if unknown := sorted(state.keys() - {"step", *own}):
-            raise ValueError(
-                f"{self._name} the state has unknown {', '.join(unknown)}: it is of another optimizer"
-            )
+        if unknown := sorted(map(str, state.keys() - {"step", *own})):
+            raise ValueError(f"{self._name} the state has unknown {listed(unknown)}: it is of another optimizer")
         given = {name: np.asarray(array) for name, array in state.items()}
         step = given.pop("step")
-        if step.shape != () or step.dtype.kind not in "iu" or step < 0:
-            raise ValueError(f"{self._name} expected step to be a whole number from 0 up, got {state['step']!r}")
+        if step.shape != () or step.dtype.kind not in "iu" or not 0 <= step < 2**63:
+            raise ValueError(f"{self._name} expected step to be a whole number from 0 up, got {shown(step)}")
         for name, array in own.items():
             if given[name].shape != array.shape:
                 raise ValueError(f"{self._name} expected {name} of shape {array.shape}, got {given[name].shape}")
@@ -188,12 +194,19 @@ class Optimizer(metaclass=Explained):
                 raise TypeError(
                     f"{self._name} expected only groups or only Parameters, got {shown(group)} at {number}"
                 )
-            if wrong := sorted({"params", *group} - {"params", *defaults}):
+            if wrong := sorted(map(str, {"params", *group} - {"params", *defaults})):
                 raise ValueError(
-                    f"{self._name} group {number} has unknown {', '.join(wrong)}: a group has "
+                    f"{self._name} group {number} has unknown {listed(wrong)}: a group has "
                     "params, lr and weight_decay"
                 )
-            group = {**defaults, **group, "params": list(group.get("params", ()))}
+            if not isinstance(given := group.get("params", ()), Iterable) or isinstance(
+                given, Module | np.ndarray
+            ):
+                raise TypeError(
+                    f"{self._name} group {number}: expected Parameters, got {type(given).__name__}: "
+                    "pass model.parameters()"
+                )
+            group = {**defaults, **group, "params": list(given)}
             for option in defaults:
                 group[option] = self._require(f"{option} of group {number}", group[option])
             if not group["params"]:
@@ -257,9 +270,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ):
-        self.momentum, self.nesterov = momentum, nesterov
-        self.slots = ("velocity",) if momentum else ()
-        self.momentum = self._options()["momentum"]
+        self.momentum, self.nesterov = self._require("momentum", momentum, below=1), nesterov
+        self.slots = ("velocity",) if self.momentum else ()
+        self._options()
         super().__init__(params, lr, weight_decay)
 
     def _options(self):
@@ -371,7 +384,11 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     """
     if not is_number(max_norm) or not as_float(max_norm) > 0:
         raise ValueError(f"clip_grad_norm: max_norm must be a number above 0, got {shown(max_norm)}")
-    gradients = [parameter.grad for parameter in parameters if parameter.requires_grad]
+    is_several = isinstance(parameters, Iterable) and not isinstance(parameters, Module | np.ndarray)
+    given: list = list(parameters) if is_several else [parameters]
+    if wrong := [each for each in given if not isinstance(each, Parameter)]:
+        raise TypeError(f"clip_grad_norm: expected Parameters, got {shown(wrong[0])}: pass model.parameters()")
+    gradients = [parameter.grad for parameter in given if parameter.requires_grad]
     with np.errstate(all="ignore"):
         norm = math.sqrt(sum(_square_sum(grad) for grad in gradients))
     scale = as_float(max_norm) / (norm + 1e-6)
@@ -393,6 +410,8 @@ def decay_groups(model: Module, weight_decay: float) -> list[dict]:
     "All else" is biases and batch-norm parameters, which gain nothing from being small (Goodfellow et al. 2016,
     Deep Learning, section 7.1).
     """
+    if not isinstance(model, Module):
+        raise TypeError(f"decay_groups: expected a model, got {shown(model)}")
     decayed: list[Parameter] = []
     others: list[Parameter] = []
     for path, parameter in model.named_parameters():

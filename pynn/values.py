@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import reprlib
+from collections.abc import Iterable
 from numbers import Integral, Real
 
 import numpy as np
 
-__all__ = ["as_float", "is_integer", "is_number", "shown"]
+__all__ = ["as_dtype", "as_float", "is_integer", "is_number", "listed", "shown"]
+
+REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
 _WIDTH = 60  # characters of a value in a message
 _brief = reprlib.Repr()
@@ -26,6 +29,20 @@ def shown(value) -> str:
             text = f"a value of type {type(value).__name__}"
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message, the first three of many."""
+    names = [str(name)[:_WIDTH] for name in names]
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def as_dtype(value) -> np.dtype | None:
+    """float32 or float64 by type, dtype or name; None for anything else."""
+    for real in REAL:
+        if isinstance(value, type | str | np.dtype) and value in (real, real.type, real.name):
+            return real
+    return None
 
 
 def is_integer(value) -> bool:

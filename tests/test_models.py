@@ -83,7 +83,7 @@ def test_question_6_channels_and_pools():
 
 
 def test_vgg_names_a_wrong_number_of_channels():
-    with pytest.raises(ValueError, match=r"expected channels for 8 convolutions, got 3: \(8, 16, 32\)"):
+    with pytest.raises(ValueError, match=r"expected channels for 8 convolutions, got \(8, 16, 32\)"):
         models.vgg(channels=(8, 16, 32))
 
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from pynn.initializers import INITIALIZERS
-from pynn.module import REAL, LayerTypeError, Module
-from pynn.values import as_float, is_integer, is_number, shown
+from pynn.module import LayerTypeError, Module
+from pynn.values import as_dtype, as_float, is_integer, is_number, shown
 
 LARGEST = 2**30  # of a size
 LARGEST_ARRAY = 2**40  # bytes
@@ -72,9 +72,9 @@ def initializer(layer: Module, name: str) -> str:
 
 def floating(layer: Module, dtype) -> np.dtype:
     """`dtype`, a type or its name, as float32 or float64."""
-    for real in REAL:
-        if isinstance(dtype, type | str | np.dtype) and dtype in (real, real.type, real.name):
-            return real
+    real = as_dtype(dtype)
+    if real is not None:
+        return real
     raise layer._refuse(f"'dtype' must be float32 or float64, got {shown(dtype)}", LayerTypeError)
 
 

@@ -92,7 +92,7 @@ class Sequential(_Container):
                 raise self._refuse(f"model[i] is a layer by its number, got {shown(index)}", LayerTypeError)
             if not -len(self) <= index < len(self):
                 raise IndexError(
-                    f"[{type(self).__name__}] it has {len(self)} layers, so there is no layer {index}"
+                    f"[{type(self).__name__}] it has {len(self)} layers, so there is no layer {shown(index)}"
                 )
             return self.layers[index]
         start, _, step = index.indices(len(self))
@@ -139,6 +139,7 @@ class Sequential(_Container):
             yield input_shape
 
     def output_shape(self, input_shape):
+        self._check_sample(input_shape)
         *_, shape = self._shapes(tuple(input_shape), self.layers)
         return shape
 
@@ -194,6 +195,7 @@ class Residual(_Container):
         return graph.add(out, x)
 
     def output_shape(self, input_shape):
+        self._check_sample(input_shape)
         shapes = {}
         for name, child in self.children():
             with self._naming(name):

@@ -122,7 +122,7 @@ class Conv2d(Module):
         return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
 
     def output_shape(self, input_shape):
-        self._check_axes(("N", *input_shape))
+        self._check_sample(input_shape)
         size = window_output(self, input_shape[1:], self.kernel_size, **self._window())
         return (self.out_channels, *size)
 

@@ -25,4 +25,5 @@ class Flatten(Module):
         return graph.flatten(x)
 
     def output_shape(self, input_shape):
+        self._check_sample(input_shape)
         return (prod(input_shape),)

@@ -67,7 +67,7 @@ class Linear(Module):
         return graph.linear(x, self)
 
     def output_shape(self, input_shape):
-        self._check_axes(("N", *input_shape))
+        self._check_sample(input_shape)
         return (self.out_features,)
 
     def config(self):

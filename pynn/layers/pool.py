@@ -39,7 +39,7 @@ class _Pool(_Image):
         return {"stride": self.stride, "padding": self.padding}
 
     def output_shape(self, input_shape):
-        self._check_axes(("N", *input_shape))
+        self._check_sample(input_shape)
         return (input_shape[0], *window_output(self, input_shape[1:], self.kernel_size, **self._window()))
 
     def config(self):
@@ -113,5 +113,5 @@ class GlobalAvgPool2d(_Image):
         return cnn_ext.avg_pool2d_backward(dout[:, :, None, None], x_shape, x_shape[2:])
 
     def output_shape(self, input_shape):
-        self._check_axes(("N", *input_shape))
+        self._check_sample(input_shape)
         return (input_shape[0],)

@@ -12,6 +12,7 @@ def summary(model: Module, input_shape: tuple[int, ...] | None = None) -> str:
     """
     rows = [(type(model).__name__, "output shape", "parameters")]
     if input_shape is not None:
+        model._check_sample(input_shape)
         rows.append(("input", _shown(input_shape), ""))
     _, *below = model.outline(input_shape)
     for depth, name, module, shape in below:
