@@ -6,6 +6,7 @@ On urllib because no well-kept library gives mirrors, a minimum speed and resump
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import hashlib
 import http.client
 import logging
@@ -14,6 +15,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,20 +53,26 @@ class _Unusable(Exception):
     """A mirror has something else than the file."""
 
 
+class _Unwritable(Exception):
+    """The file cannot be kept: no other mirror helps."""
+
+
 def download(file: RemoteFile, path: Path, patience: Patience = PATIENCE) -> None:
     """Puts `file` at `path` once its size and checksum are right.
 
     What has come so far is kept beside it as `.part` and resumed, by the next mirror or the next call. Mirrors
     that are slow or break off are passed over at first; when none is left, they are asked again, with a floor of
     1/25 of the speed.
-    Raises DataNotFound with the reason for each mirror.
+    Raises DataNotFound with the reason for each mirror, or where the file cannot be kept, as on a full disk.
     """
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
+        if not part.is_file():
+            raise OSError(errno.EINVAL, f"{part.name} is no regular file")
     except OSError as error:
-        raise DataNotFound(f"{path} cannot be written: {error.strerror}") from error
+        raise DataNotFound(f"{shown(path)} cannot be written: {error.strerror}") from error
     problems = {}
     mirrors = list(file.mirrors)
     for speed in (patience.speed, patience.speed / 25):
@@ -72,8 +81,11 @@ def download(file: RemoteFile, path: Path, patience: Patience = PATIENCE) -> Non
             logger.info("downloading %s", url)
             try:
                 _fetch(url, file, part, Patience(patience.connect, speed, patience.window))
-                os.replace(part, path)
+                with _keeping():
+                    os.replace(part, path)
                 return
+            except _Unwritable as error:
+                raise DataNotFound(f"{shown(path)} cannot be written: {error}") from error
             except _Interrupted as error:
                 interrupted.append(url)
                 problems[url] = str(error)
@@ -118,7 +130,9 @@ def _transfer(url: str, file: RemoteFile, part: Path, offset: int, patience: Pat
         length = response.headers.get("Content-Length")
         if length is not None and offset + int(length) != file.size:
             raise _Unusable(f"it has {offset + int(length):,} bytes, the official file {file.size:,}")
-        with part.open("ab" if offset else "wb") as out:
+        with _keeping():
+            out = part.open("ab" if offset else "wb", buffering=0)
+        with out:
             size, mark, mark_time = offset, offset, time.monotonic()
             while size < file.size:
                 try:
@@ -127,12 +141,23 @@ def _transfer(url: str, file: RemoteFile, part: Path, offset: int, patience: Pat
                     raise _Interrupted(f"it broke off after {size:,} of {file.size:,} bytes: {error}") from error
                 if not chunk:
                     raise _Interrupted(f"it broke off after {size:,} of {file.size:,} bytes")
-                out.write(chunk)
                 size += len(chunk)
+                with _keeping():
+                    while chunk:
+                        chunk = chunk[out.write(chunk) :]
                 if (elapsed := time.monotonic() - mark_time) >= patience.window:
                     if (speed := (size - mark) / elapsed) < patience.speed:
                         raise _Interrupted(f"it was slow ({speed / 1000:,.1f} kB/s)")
                     mark, mark_time = size, time.monotonic()
+
+
+@contextmanager
+def _keeping() -> Iterator[None]:
+    """Turns an OSError of this machine's own files, which is not a mirror's fault, into _Unwritable."""
+    try:
+        yield
+    except OSError as error:
+        raise _Unwritable(error.strerror or str(error)) from error
 
 
 def _open(request: urllib.request.Request, patience: Patience) -> http.client.HTTPResponse:

@@ -6,6 +6,7 @@ Transparent parts lie on white, the paper of a drawing. Of animations the first 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import numpy as np
 
 from pynn.data.dataset import reading
 from pynn.data.junk import is_junk
-from pynn.data.streams import open_regular, read_at_most
+from pynn.data.streams import MAX_DEFLATE_RATIO, open_regular, read_at_most
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +29,7 @@ MAX_SIDE = 1 << 14  # of an image that is resized, in pixels
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")  # of others, EPS starts an external program
 _MAX_BYTES = 1 << 29
 _MAX_SCANS = 100  # of a progressive JPEG, of which each costs a pass over all pixels; common are ten
+_MAX_RATIO = 4096  # bytes that LZW, the densest of the other compressions, makes of one
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
@@ -109,6 +111,9 @@ def _opened(file: Path) -> Iterator[Image.Image]:
     """The image in a file, not decoded yet; whatever goes wrong with it is a DataError that names it."""
     from PIL import Image, UnidentifiedImageError
 
+    # What Pillow logs of damage would reach stderr where nobody listens; the DataError says it.
+    if not (logger := logging.getLogger("PIL")).handlers:
+        logger.addHandler(logging.NullHandler())
     with reading(file, "image"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's about damaged metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -123,7 +128,19 @@ def _opened(file: Path) -> Iterator[Image.Image]:
         if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MAX_SCANS:
             raise ValueError(f"it has more than {_MAX_SCANS} scans")
         with image:
+            _require_pixels(image, len(content))
             yield image
+
+
+def _require_pixels(image: Image.Image, size: int) -> None:
+    """Refuses a header that claims more pixels than `size` bytes can hold, before memory is taken for them."""
+    least = image.width * image.height * len(image.getbands())
+    if image.mode in ("1", "L", "P"):
+        least //= 8  # a pixel may be a bit
+    decoders = {tile[0] for tile in getattr(image, "tile", [])}
+    ratio = 1 if decoders == {"raw"} else MAX_DEFLATE_RATIO if decoders == {"zip"} else _MAX_RATIO
+    if image.format != "WEBP" and least > size * ratio:  # of one colour, WebP needs no bytes for each pixel
+        raise ValueError(f"it claims {image.width}×{image.height} pixels, more than its {size:,} bytes can hold")
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -2,9 +2,11 @@
 
 import hashlib
 import http.server
+import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +73,37 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.write(content[:-1] + b"?" + content, 0.0)
+
+    def boundless(self, content):
+        self.send_response(200)
+        self.end_headers()
+        while not self.server.closing.is_set():
+            try:
+                self.wfile.write(content[::-1])
+            except OSError:
+                return
+
+    def lying(self, content):
+        self.send_response(200)
+        self.send_header("Content-Length", "9" * 5000)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def unnumbered(self, content):
+        self.send_response(200)
+        self.send_header("Content-Length", "many")
+        self.end_headers()
+        self.wfile.write(content[:-1] + b"?")
+
+    def going_round(self, content):
+        self.send_response(302)
+        self.send_header("Location", self.path)
+        self.end_headers()
+
+    def local(self, content):
+        self.send_response(302)
+        self.send_header("Location", "file:///etc/hostname")
+        self.end_headers()
 
     def silent(self, content):
         self.server.closing.wait(5)
@@ -248,3 +281,41 @@ def test_a_data_set_comes_into_the_cache_once(server, cache, tmp_path, monkeypat
         assert len(load_mnist().y_test) == 12
         assert len(server.requests) == 4
     assert sorted(path.name for path in (cache / "mnist").iterdir()) == sorted(contents)
+
+
+@pytest.mark.parametrize("bad", ["boundless", "lying", "unnumbered", "going_round", "local"])
+def test_lies_and_redirections(fetch, tmp_path, bad):
+    assert fetch(bad, "good").read_bytes() == CONTENT
+    assert left(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("bad", ["boundless", "lying", "unnumbered", "going_round", "local"])
+def test_lies_leave_nothing_behind(fetch, tmp_path, bad):
+    start = time.monotonic()
+    with pytest.raises(DataNotFound, match="could not be downloaded") as caught:
+        fetch(bad)
+    assert left(tmp_path) == []
+    assert time.monotonic() - start < 5
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+def test_a_full_disk_is_no_fault_of_the_mirror(fetch, server, monkeypatch):
+    real = Path.open
+
+    def full(path, mode="r", *args, **kwargs):
+        return real(Path("/dev/full") if path.suffix == ".part" and mode != "rb" else path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(DataNotFound, match="sub/file cannot be written: No space left on device"):
+        fetch("good", "good", "good")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_part_that_is_no_file(fetch, server, tmp_path):
+    (tmp_path / "sub").mkdir()
+    os.mkfifo(tmp_path / "sub" / "file.part")
+    with pytest.raises(DataNotFound, match=r"cannot be written: file\.part is no regular file"):
+        fetch("good")
+    assert not server.requests

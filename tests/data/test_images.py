@@ -1,5 +1,6 @@
 """One image file: which formats are opened, and how each becomes bytes of grey or colour."""
 
+import logging
 import os
 import struct
 import time
@@ -158,6 +159,15 @@ def png(width, height, *chunks, rows=b"") -> bytes:
     ("content", "message"),
     [
         (png(20_000, 20_000), "exceeds limit"),
+        (png(9000, 9000), "9000×9000 pixels, more than its"),
+        (
+            b"BM"
+            + struct.pack("<IHHI", 194, 0, 0, 54)
+            + struct.pack("<IiiHHIIIIII", 40, 6, 8_323_079, 1, 24, *[0] * 6)
+            + bytes(140),
+            "6×8323079 pixels, more than its 194 bytes can hold",
+        ),
+        (b"P6 9000 9000 255\n" + bytes(100), "more than its"),
         (png(2**31 - 1, 2**31 - 1), ""),
         (png(0, 0), ""),
         (png(4, 4), ""),
@@ -256,3 +266,35 @@ def test_image_files_below_a_folder(tmp_path):
     found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
     assert found == ["3.png", "a/1.png", "again/2.png"] or found == ["3.png", "a/1.png", "b/2.png"]
     assert image_files(tmp_path / "3.png") == [tmp_path / "3.png"]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("extension", ["png", "bmp", "gif", "webp", "ppm", "tiff", "jpg"])
+def test_images_of_one_colour_are_no_false_claims(tmp_path, mode, extension):
+    """Those that compress most; TIFF in each of its compressions."""
+    if (mode == "RGBA" and extension in ("jpg", "ppm")) or (mode == "P" and extension in ("ppm", "jpg")):
+        pytest.skip("the format has no such images")
+    options = {"webp": [{"lossless": True}], "jpg": [{"progressive": True, "optimize": True}]}.get(extension, [{}])
+    if extension == "tiff":
+        options = [
+            {"compression": kind} for kind in (None, "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
+        ]
+        options += [{"compression": "group4"}] * (mode == "1")
+    image = Image.new(mode, (2000, 1500))
+    for each in options:
+        image.save(tmp_path / f"a.{extension}", **each)
+        assert read_image(tmp_path / f"a.{extension}", (8, 8), True).shape == (1, 8, 8)
+
+
+def test_what_pillow_logs_does_not_reach_stderr(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("PIL"), "handlers", [])
+    monkeypatch.setattr(logging, "lastResort", logging.StreamHandler())  # with the stderr of this test
+    Image.fromarray(PIXELS).save(tmp_path / "a.tiff")
+    content = bytearray((tmp_path / "a.tiff").read_bytes())
+    at = content.index(struct.pack("<HHI", 277, 3, 1))
+    content[at + 8 : at + 10] = struct.pack("<H", 37584)  # samples of a pixel
+    (tmp_path / "a.tiff").write_bytes(content)
+    with pytest.raises(DataError):
+        read_image(tmp_path / "a.tiff", None, False)
+    assert capsys.readouterr().err == ""
