@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from pynn import models
-from pynn.data import Dataset, load
+from pynn.data import Dataset
+from pynn.experiments.parts import Part, run_parts
 from pynn.experiments.protocol import Recipe, Split, answer, fit, grid
 from pynn.experiments.rows import Question, accuracy_row
+from pynn.experiments.work import Pieces, Work
 
 __all__ = ["BinaryConfig", "run_binary"]
 
@@ -34,51 +37,50 @@ def run_binary(
     loss,
     questions: tuple[Question, Question],
     *,
-    data_dir,
+    data: Dataset,
     seed: int,
     progress: bool | None,
     on_row: Callable[[dict], object] | None,
+    work: Work | None,
 ) -> list[dict]:
     """The rows of the linear model's question and of the hidden layer's."""
-    data = load("binary20", data_dir, fallback=True)
     searches = (
         (grid(weight_decay=config.weight_decays), config.linear),
         (grid(hidden=config.hidden_sizes, weight_decay=config.hidden_weight_decays), config.hidden),
     )
-    rows = []
-    for question, (candidates, recipe), seeds in zip(
-        questions, searches, np.random.SeedSequence(seed).spawn(2), strict=True
-    ):
-        rows.append(_row(config, loss, question, data, candidates, recipe, seeds, progress))
-        if on_row is not None:
-            on_row(rows[-1])
-    return rows
+    parts = [
+        Part(question.number, config, None, partial(_row, config, loss, question, candidates, recipe, progress))
+        for question, (candidates, recipe) in zip(questions, searches, strict=True)
+    ]
+    seeds = np.random.SeedSequence(seed).spawn(2)
+    return run_parts(parts, data, seeds, work=work, progress=progress, on_row=on_row)
 
 
 def _row(
     config: BinaryConfig,
     loss,
     question: Question,
-    data: Dataset,
     candidates: list[dict],
     recipe: Recipe,
-    seeds: np.random.SeedSequence,
     progress: bool | None,
+    split: Split,
+    seeds: np.random.SeedSequence,
+    pieces: Pieces,
 ) -> dict:
-    def train(split, choice, rng, final):
+    def train(split, choice, rng, final, training):
         if "hidden" in choice:
             model = models.mlp(split.n_features, choice["hidden"], rng=rng)
         else:
             model = models.linear(split.n_features, rng=rng)
-        return fit(model, loss, split, replace(recipe, weight_decay=choice["weight_decay"]), rng)
+        return fit(model, loss, split, replace(recipe, weight_decay=choice["weight_decay"]), rng, training)
 
-    split = Split.of(data)
     result = answer(
         question.number,
         split,
         candidates,
         train,
         seeds,
+        pieces,
         n_trials=config.n_trials,
         n_seeds=config.n_seeds,
         refit=config.refit,

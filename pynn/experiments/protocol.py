@@ -7,6 +7,7 @@ nothing can be chosen any more. Neither `search` nor `fit` ever holds it.
 from __future__ import annotations
 
 import itertools
+import json
 import statistics
 import sys
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pynn.data import Dataset, Standardize
+from pynn.experiments.work import Pieces, Training
 from pynn.module import Module
 from pynn.optim import SGD, decay_groups
 from pynn.schedules import OneCycle
@@ -32,10 +34,12 @@ class SealedTest:
     """The test part of a data set: `record` the choice, then `open` it, once.
 
     choice : what was recorded, None before. openings : how often it was opened, 0 or 1.
+    pieces : where choice and opening are kept: a run that is taken up again can open it for the same choice alone.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray):
+    def __init__(self, x: np.ndarray, y: np.ndarray, pieces: Pieces | None = None):
         self._x, self._y = x, y
+        self._pieces = pieces or Pieces.nowhere()
         self.choice: dict | None = None
         self.openings = 0
 
@@ -46,6 +50,7 @@ class SealedTest:
         """Puts the choice on record; {} where there was nothing to choose. SealError where it was made before."""
         if self.choice is not None:
             raise SealError(f"the choice {self.choice} is on record: {choice} comes too late")
+        self._agree("choice", choice)
         self.choice = dict(choice)
 
     def open(self) -> tuple[np.ndarray, np.ndarray]:
@@ -54,8 +59,18 @@ class SealedTest:
             raise SealError("the test data are sealed until a choice is on record: choose on validation data")
         if self.openings:
             raise SealError("the test data were opened before: they are for one evaluation of what was chosen")
+        self._agree("opened", self.choice)
         self.openings += 1
         return self._x, self._y
+
+    def _agree(self, act: str, choice: dict) -> None:
+        """Puts `act` on record with the choice it is for; SealError where the record says another one."""
+        before = self._pieces.value(act, lambda: choice)
+        if before != json.loads(json.dumps(choice)):
+            raise SealError(
+                f"the test data are for the choice {before} of an earlier run, this one chose {choice}: remove "
+                f"{self._pieces.folder} to begin anew"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +89,11 @@ class Split:
     standardize: Standardize
 
     @classmethod
-    def of(cls, data: Dataset, max_train: int | None = None) -> Split:
-        """Seals `data`; of training and validation part no more than the first `max_train` samples are kept."""
+    def of(cls, data: Dataset, max_train: int | None = None, pieces: Pieces | None = None) -> Split:
+        """Seals `data`; of training and validation part no more than the first `max_train` samples are taken.
+
+        pieces : where choice and opening are on record.
+        """
         x_train, x_val = data.x_train[:max_train], data.x_val[:max_train]
         return cls(
             name=data.name,
@@ -86,7 +104,7 @@ class Split:
             y_train=data.y_train[:max_train],
             x_val=x_val,
             y_val=data.y_val[:max_train],
-            test=SealedTest(data.x_test, data.y_test),
+            test=SealedTest(data.x_test, data.y_test, pieces),
             standardize=Standardize.from_data(x_train),
         )
 
@@ -134,11 +152,12 @@ def fit(
     split: Split,
     recipe: Recipe,
     rng: np.random.Generator,
+    training: Training,
     *,
     augment: Callable | None = None,
     progress: bool | None = False,
 ) -> Solver:
-    """A solver that has trained `model` on the training part and kept the last weights.
+    """A solver that has trained `model` on the training part and kept the last weights; `training` has it on file.
 
     The validation part, if any, only fills `solver.history`: nothing in the training depends on it.
     """
@@ -151,8 +170,10 @@ def fit(
         transform=split.standardize,
         augment=augment,
         rng=rng,
+        callbacks=[training.epoch],
         progress=progress,
     )
+    training.take_up(solver)
     solver.fit(
         split.x_train,
         split.y_train,
@@ -168,16 +189,19 @@ def grid(**choices: Iterable) -> list[dict]:
     return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
-def search(candidates: Iterable[dict], evaluate: Callable[[dict], float]) -> tuple[dict, list[dict]]:
+def search(
+    candidates: Iterable[dict], evaluate: Callable[[dict], float], clock: Callable[[], float] = time.perf_counter
+) -> tuple[dict, list[dict]]:
     """(best, table): the candidate of the largest validation accuracy, `evaluate(candidate)`; of equals the first.
 
-    So list the simpler ones first. table : [{"choice", "val_accuracy", "seconds"}] in the order of `candidates`.
+    So list the simpler ones first. table : [{"choice", "val_accuracy", "seconds"}] in the order of `candidates`,
+    seconds by `clock`.
     """
     table: list[dict] = []
     for choice in candidates:
-        began = time.perf_counter()
+        began = clock()
         val_accuracy = evaluate(choice)
-        table.append({"choice": choice, "val_accuracy": val_accuracy, "seconds": time.perf_counter() - began})
+        table.append({"choice": choice, "val_accuracy": val_accuracy, "seconds": clock() - began})
     if not table:
         raise ValueError("search: there are no candidates to choose from")
     return max(table, key=lambda trial: trial["val_accuracy"])["choice"], table
@@ -211,8 +235,9 @@ def answer(
     question: str,
     split: Split,
     candidates: list[dict],
-    train: Callable[[Split, dict, np.random.Generator, bool], Solver],
+    train: Callable[[Split, dict, np.random.Generator, bool, Training], Solver],
     seeds: np.random.SeedSequence,
+    pieces: Pieces,
     *,
     n_trials: int = 1,
     n_seeds: int = 1,
@@ -221,30 +246,38 @@ def answer(
 ) -> Result:
     """Chooses among `candidates` on validation data, trains the choice with `n_seeds` seeds, tests once.
 
-    train(split, choice, rng, final) : the trained solver; `final` is False within the search. A candidate's figure
-    is the mean validation accuracy of `n_trials` trainings, with the same seeds for every candidate. A single
-    candidate is not searched for. refit : the final trainings have the validation part as well, of which the
-    choice has no further need. progress : False for silence; otherwise a line on stderr for each training.
+    train(split, choice, rng, final, training) : the trained solver; `final` is False within the search. A
+    candidate's figure is the mean validation accuracy of `n_trials` trainings, with the same seeds for every
+    candidate. A single candidate is not searched for. pieces : where what is finished is kept, and found when a
+    run is taken up again. refit : the final trainings have the validation part as well, of which the choice has
+    no further need. progress : False for silence; otherwise a line on stderr for each training.
     """
-    began = time.perf_counter()
+    began = pieces.clock()
     search_seeds, final_seeds = seeds.spawn(2)
     trial_seeds = search_seeds.spawn(n_trials)
 
     histories = []
 
     def evaluate(choice: dict) -> float:
-        trials = [train(split, choice, np.random.default_rng(seed), False).history for seed in trial_seeds]
+        trials = []
+        for number, seed in enumerate(trial_seeds):
+            name = f"search-{len(histories)}-{number}"
+            training, rng = pieces.training(f"{name}-training"), np.random.default_rng(seed)
+            trials.append(pieces.value(name, lambda: train(split, choice, rng, False, training).history))  # noqa: B023
+            pieces.discard(f"{name}-training")
         histories.append(trials[0])
         val_accuracy = statistics.fmean(history["val_accuracy"][-1] for history in trials)
         say(progress, f"{question}  {_text(choice)}: validation accuracy {100 * val_accuracy:.2f} %")
         return val_accuracy
 
-    chosen, table = search(candidates, evaluate) if len(candidates) > 1 else (candidates[0], [])
+    chosen, table = search(candidates, evaluate, pieces.clock) if len(candidates) > 1 else (candidates[0], [])
     split.test.record(chosen)
     final_split = split.joined() if refit else split
     solvers = []
     for number, seed in enumerate(final_seeds.spawn(n_seeds), start=1):
-        solvers.append(train(final_split, chosen, np.random.default_rng(seed), True))
+        training = pieces.training(f"final-{number}")
+        solvers.append(train(final_split, chosen, np.random.default_rng(seed), True, training))
+        training.keep(solvers[-1])
         say(
             progress,
             f"{question}  final training {number} of {n_seeds}: loss {solvers[-1].history['loss'][-1]:.4f}",
@@ -263,7 +296,7 @@ def answer(
         y_test=y_test,
         predicted=predictions[0],
         accuracies=accuracies,
-        seconds=time.perf_counter() - began,
+        seconds=pieces.clock() - began,
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pynn.data import Dataset, load
 from pynn.experiments.binary import BinaryConfig, run_binary
 from pynn.experiments.protocol import Recipe
 from pynn.experiments.rows import Question
+from pynn.experiments.work import Work
 from pynn.losses import LogisticLoss
 
-__all__ = ["Config", "run"]
+__all__ = ["DATA", "Config", "run"]
 
+DATA = "binary20"
 QUESTIONS = (
     Question("2.3", "Logistic regression, linear", reported=0.936, target=0.936),
     Question("2.4", "Logistic loss, one hidden layer", reported=0.94, target=0.94),
@@ -38,14 +41,27 @@ class Config(BinaryConfig):
         )
 
 
-def run(config: Config, *, data_dir=None, seed: int = 0, progress: bool | None = None, on_row=None) -> list[dict]:
-    """The rows 2.3 and 2.4; `on_row` is called with each as soon as it is done."""
+def run(
+    config: Config,
+    *,
+    data: Dataset | None = None,
+    data_dir=None,
+    seed: int = 0,
+    progress: bool | None = None,
+    on_row=None,
+    work: Work | None = None,
+) -> list[dict]:
+    """The rows 2.3 and 2.4; `on_row` is called with each as soon as it is done.
+
+    data : the loaded set, by default that of `data_dir` or what stands in for it. work : keeps finished pieces.
+    """
     return run_binary(
         config,
         LogisticLoss(),
         QUESTIONS,
-        data_dir=data_dir,
+        data=data or load(DATA, data_dir, fallback=True),
         seed=seed,
         progress=progress,
         on_row=on_row,
+        work=work,
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pynn.data import Dataset, load
 from pynn.experiments.binary import BinaryConfig, run_binary
 from pynn.experiments.protocol import Recipe
 from pynn.experiments.rows import Question
+from pynn.experiments.work import Work
 from pynn.losses import HingeLoss
 
-__all__ = ["Config", "run"]
+__all__ = ["DATA", "Config", "run"]
 
+DATA = "binary20"
 QUESTIONS = (
     Question("3.3", "Support vector machine, linear", reported=0.928, target=0.928),
     Question("3.4", "Hinge loss, one hidden layer", reported=0.94, target=0.94),
@@ -38,14 +41,27 @@ class Config(BinaryConfig):
         )
 
 
-def run(config: Config, *, data_dir=None, seed: int = 0, progress: bool | None = None, on_row=None) -> list[dict]:
-    """The rows 3.3 and 3.4; `on_row` is called with each as soon as it is done."""
+def run(
+    config: Config,
+    *,
+    data: Dataset | None = None,
+    data_dir=None,
+    seed: int = 0,
+    progress: bool | None = None,
+    on_row=None,
+    work: Work | None = None,
+) -> list[dict]:
+    """The rows 3.3 and 3.4; `on_row` is called with each as soon as it is done.
+
+    data : the loaded set, by default that of `data_dir` or what stands in for it. work : keeps finished pieces.
+    """
     return run_binary(
         config,
         HingeLoss(),
         QUESTIONS,
-        data_dir=data_dir,
+        data=data or load(DATA, data_dir, fallback=True),
         seed=seed,
         progress=progress,
         on_row=on_row,
+        work=work,
     )

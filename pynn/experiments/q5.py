@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from pynn import models
-from pynn.data import Shift, load
+from pynn.data import Dataset, Shift, load
+from pynn.experiments.parts import Part, run_parts
 from pynn.experiments.protocol import Recipe, Split, answer, fit, grid
 from pynn.experiments.rows import Question, accuracy_row
+from pynn.experiments.work import Pieces, Work
 from pynn.losses import CrossEntropyLoss
 
-__all__ = ["Config", "run"]
+__all__ = ["DATA", "Config", "run"]
 
+DATA = "mnist"
 PLAIN = Question("5.3", "Convolutional network", reported=0.9724, target=0.99)
 BATCH_NORM = Question("5.4", "Convolutional network, batch norm, dropout", reported=0.9058, target=0.992)
 
@@ -47,21 +51,34 @@ class Config:
         )
 
 
-def run(config: Config, *, data_dir=None, seed: int = 0, progress: bool | None = None, on_row=None) -> list[dict]:
+def run(
+    config: Config,
+    *,
+    data: Dataset | None = None,
+    data_dir=None,
+    seed: int = 0,
+    progress: bool | None = None,
+    on_row=None,
+    work: Work | None = None,
+) -> list[dict]:
     """The rows 5.3 and 5.4; `on_row` is called with each as soon as it is done.
 
     Raises ValueError where a filter size leaves nothing to pool of the data's images.
+
+    data : the loaded set, by default that of `data_dir` or what stands in for it. work : keeps finished pieces.
     """
-    data = load("mnist", data_dir, fallback=True)
-    rows = []
-    for part, seeds in zip((_plain, _batch_norm), np.random.SeedSequence(seed).spawn(2), strict=True):
-        rows.append(part(config, Split.of(data, config.max_train), seeds, progress))
-        if on_row is not None:
-            on_row(rows[-1])
-    return rows
+    parts = [
+        Part(question.number, config, config.max_train, partial(answer_part, config, progress))
+        for question, answer_part in ((PLAIN, _plain), (BATCH_NORM, _batch_norm))
+    ]
+    data = data or load(DATA, data_dir, fallback=True)
+    seeds = np.random.SeedSequence(seed).spawn(2)
+    return run_parts(parts, data, seeds, work=work, progress=progress, on_row=on_row)
 
 
-def _plain(config: Config, split: Split, seeds: np.random.SeedSequence, progress: bool | None) -> dict:
+def _plain(
+    config: Config, progress: bool | None, split: Split, seeds: np.random.SeedSequence, pieces: Pieces
+) -> dict:
     def build(choice, rng):
         return models.cnn(
             split.input_shape,
@@ -74,13 +91,15 @@ def _plain(config: Config, split: Split, seeds: np.random.SeedSequence, progress
 
     train = _trainer(config, config.plain, build, progress)
     candidates = grid(kernel_size=config.kernel_sizes, hidden=config.hidden_sizes)
-    result = answer("5.3", split, candidates, train, seeds, progress=progress)
+    result = answer("5.3", split, candidates, train, seeds, pieces, progress=progress)
     size, hidden = result.chosen["kernel_size"], result.chosen["hidden"]
     model = f"Conv {size}×{size} ({config.filters}) – ReLU – MaxPool 2×2 – FC {hidden} – ReLU – FC, softmax"
     return accuracy_row(PLAIN, model, split, result, config, [])
 
 
-def _batch_norm(config: Config, split: Split, seeds: np.random.SeedSequence, progress: bool | None) -> dict:
+def _batch_norm(
+    config: Config, progress: bool | None, split: Split, seeds: np.random.SeedSequence, pieces: Pieces
+) -> dict:
     architectures = {_name(*architecture): architecture for architecture in config.architectures}
 
     def build(choice, rng):
@@ -97,7 +116,7 @@ def _batch_norm(config: Config, split: Split, seeds: np.random.SeedSequence, pro
 
     train = _trainer(config, config.batch_norm, build, progress)
     candidates = grid(architecture=architectures, dropout=config.dropouts)
-    result = answer("5.4", split, candidates, train, seeds, progress=progress)
+    result = answer("5.4", split, candidates, train, seeds, pieces, progress=progress)
     size, filters, hidden = architectures[result.chosen["architecture"]]
     model = (
         f"Conv {size}×{size} ({filters}) – BN – ReLU – MaxPool 2×2 – FC {hidden} – BN – ReLU – "
@@ -107,15 +126,16 @@ def _batch_norm(config: Config, split: Split, seeds: np.random.SeedSequence, pro
 
 
 def _trainer(config: Config, recipe: Recipe, build, progress: bool | None):
-    """`answer`'s train(split, choice, rng, final), for the model that build(choice, rng) returns."""
+    """`answer`'s train(split, choice, rng, final, training), for the model that build(choice, rng) returns."""
 
-    def train(split, choice, rng, final):
+    def train(split, choice, rng, final, training):
         return fit(
             build(choice, rng),
             CrossEntropyLoss(),
             split,
             recipe if final else replace(recipe, epochs=config.search_epochs),
             rng,
+            training,
             augment=Shift(config.shift) if config.shift else None,
             progress=progress if final else False,
         )

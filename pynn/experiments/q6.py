@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from pynn import models
 from pynn.data import Compose, Dataset, Flip, Shift, load
+from pynn.experiments.parts import Part, run_parts
 from pynn.experiments.protocol import Recipe, Split, answer, fit
 from pynn.experiments.rows import Question, accuracy_row
+from pynn.experiments.work import Pieces, Work
 from pynn.losses import CrossEntropyLoss
 
-__all__ = ["Config", "run"]
+__all__ = ["DATA", "Config", "run"]
 
+DATA = "cifar10"
 VGG = Question("6.2", "Reduced VGG-11", reported=0.69, target=0.77)
 SIDE = 32  # pixels that five 2×2 poolings need
 
@@ -35,13 +39,36 @@ class Config:
         return cls(recipe=Recipe(epochs=4, lr=0.1, weight_decay=5e-4), max_train=8_000)
 
 
-def run(config: Config, *, data_dir=None, seed: int = 0, progress: bool | None = None, on_row=None) -> list[dict]:
-    """The row 6.2; `on_row` is called with it. The embedded digits are enlarged to 32×32, and not flipped."""
-    data = load("cifar10", data_dir, fallback=True)
-    flip = config.flip and data.origin == "real"
-    split = Split.of(_enlarged(data), config.max_train)
+def run(
+    config: Config,
+    *,
+    data: Dataset | None = None,
+    data_dir=None,
+    seed: int = 0,
+    progress: bool | None = None,
+    on_row=None,
+    work: Work | None = None,
+) -> list[dict]:
+    """The row 6.2; `on_row` is called with it. The embedded digits are enlarged to 32×32, and not flipped.
 
-    def train(split, choice, rng, final):
+    data : the loaded set, by default that of `data_dir` or what stands in for it. work : keeps finished pieces.
+    """
+    data = data or load(DATA, data_dir, fallback=True)
+    flip = config.flip and data.origin == "real"
+    part = Part(VGG.number, config, config.max_train, partial(_row, config, flip, progress))
+    seeds = [np.random.SeedSequence(seed)]
+    return run_parts([part], _enlarged(data), seeds, work=work, progress=progress, on_row=on_row)
+
+
+def _row(
+    config: Config,
+    flip: bool,
+    progress: bool | None,
+    split: Split,
+    seeds: np.random.SeedSequence,
+    pieces: Pieces,
+) -> dict:
+    def train(split, choice, rng, final, training):
         model = models.vgg(
             split.input_shape,
             channels=config.channels,
@@ -55,17 +82,15 @@ def run(config: Config, *, data_dir=None, seed: int = 0, progress: bool | None =
             split,
             config.recipe,
             rng,
+            training,
             augment=Compose(Shift(config.shift), Flip()) if flip else Shift(config.shift),
             progress=progress,
         )
 
-    result = answer("6.2", split, [{}], train, np.random.SeedSequence(seed), progress=progress)
+    result = answer("6.2", split, [{}], train, seeds, pieces, progress=progress)
     channels, hidden = ("–".join(map(str, sizes)) for sizes in (config.channels, config.hidden))
     model = f"VGG-11, channels {channels}, batch norm, FC {hidden}"
-    row = accuracy_row(VGG, model, split, result, config, [])
-    if on_row is not None:
-        on_row(row)
-    return [row]
+    return accuracy_row(VGG, model, split, result, config, [])
 
 
 def _enlarged(data: Dataset) -> Dataset:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from pynn.data import load
-from pynn.experiments.protocol import Recipe, Split, say
+from pynn.data import Dataset, load
+from pynn.experiments.parts import Part, run_parts
+from pynn.experiments.protocol import Recipe
 from pynn.experiments.q7_divergence import DivergenceConfig, run_divergence
 from pynn.experiments.q7_dropout import DropoutConfig, run_dropout
 from pynn.experiments.q7_sigmoid import SigmoidConfig, run_sigmoid
+from pynn.experiments.work import Work
 
-__all__ = ["Config", "run"]
+__all__ = ["DATA", "Config", "run"]
+
+DATA = "mnist"
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,25 @@ class Config:
         )
 
 
-def run(config: Config, *, data_dir=None, seed: int = 0, progress: bool | None = None, on_row=None) -> list[dict]:
-    """The rows 7.1, 7.2 and 7.3; `on_row` is called with each as soon as it is done."""
-    data = load("mnist", data_dir, fallback=True)
-    parts: tuple[tuple[Callable[..., dict], SigmoidConfig | DropoutConfig | DivergenceConfig], ...] = (
-        (run_sigmoid, config.sigmoid),
-        (run_dropout, config.dropout),
-        (run_divergence, config.divergence),
-    )
-    rows = []
-    for (part, part_config), seeds in zip(parts, np.random.SeedSequence(seed).spawn(len(parts)), strict=True):
-        rows.append(part(part_config, Split.of(data, part_config.max_train), seeds))
-        say(progress, f"{rows[-1]['question']}  {rows[-1]['title']}: {rows[-1]['seconds']:.1f} s")
-        if on_row is not None:
-            on_row(rows[-1])
-    return rows
+def run(
+    config: Config,
+    *,
+    data: Dataset | None = None,
+    data_dir=None,
+    seed: int = 0,
+    progress: bool | None = None,
+    on_row=None,
+    work: Work | None = None,
+) -> list[dict]:
+    """The rows 7.1, 7.2 and 7.3; `on_row` is called with each as soon as it is done.
+
+    data : the loaded set, by default that of `data_dir` or what stands in for it. work : keeps finished pieces.
+    """
+    data = data or load(DATA, data_dir, fallback=True)
+    parts = [
+        Part("7.1", config.sigmoid, config.sigmoid.max_train, partial(run_sigmoid, config.sigmoid)),
+        Part("7.2", config.dropout, config.dropout.max_train, partial(run_dropout, config.dropout)),
+        Part("7.3", config.divergence, config.divergence.max_train, partial(run_divergence, config.divergence)),
+    ]
+    seeds = np.random.SeedSequence(seed).spawn(len(parts))
+    return run_parts(parts, data, seeds, work=work, progress=progress, on_row=on_row)

@@ -7,7 +7,6 @@ whose variance goes as 1/B, throws the weights into such places: the more so, th
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from pynn.experiments.measurements import loss_curve, plain_sgd, plot, smoothed
 from pynn.experiments.protocol import Split
 from pynn.experiments.rows import Question, measurement_row
+from pynn.experiments.work import Pieces
 from pynn.layers import Flatten, Linear, ReLU, Sequential
 from pynn.module import Module
 
@@ -39,9 +39,9 @@ class DivergenceConfig:
     max_train: int | None = 10_000
 
 
-def run_divergence(config: DivergenceConfig, split: Split, seeds: np.random.SeedSequence) -> dict:
+def run_divergence(config: DivergenceConfig, split: Split, seeds: np.random.SeedSequence, pieces: Pieces) -> dict:
     """The row 7.3: loss curves of both sweeps from the same initial weights, and how each of them ended."""
-    began = time.perf_counter()
+    began = pieces.clock()
     (seed,) = seeds.spawn(1)
 
     def losses(lr: float, batch_size: int) -> list[float]:
@@ -49,8 +49,14 @@ def run_divergence(config: DivergenceConfig, split: Split, seeds: np.random.Seed
         solver = plain_sgd(_network(config, split, rng), split, lr, config.momentum)
         return loss_curve(solver, split, min(batch_size, len(split.x_train)), config.steps, rng)
 
-    by_lr = {f"learning rate {lr:g}": losses(lr, config.batch_size) for lr in config.lrs}
-    by_batch = {f"batch {size}": losses(config.lr, size) for size in config.batch_sizes}
+    by_lr = {
+        f"learning rate {lr:g}": pieces.value(f"lr-{number}", lambda: losses(lr, config.batch_size))  # noqa: B023
+        for number, lr in enumerate(config.lrs)
+    }
+    by_batch = {
+        f"batch {size}": pieces.value(f"batch-{number}", lambda: losses(config.lr, size))  # noqa: B023
+        for number, size in enumerate(config.batch_sizes)
+    }
     n_classes = len(split.classes)
     notes = [
         f"{fixed}, {label}: {outcome(curve, config.steps, n_classes)}."
@@ -71,7 +77,7 @@ def run_divergence(config: DivergenceConfig, split: Split, seeds: np.random.Seed
         )
     ]
     model = f"{config.depth} × FC {config.hidden} with ReLU, softmax"
-    return measurement_row(QUESTION, model, split, config, time.perf_counter() - began, plots, notes)
+    return measurement_row(QUESTION, model, split, config, pieces.clock() - began, plots, notes)
 
 
 def outcome(losses: list[float], steps: int, n_classes: int) -> str:

@@ -7,7 +7,6 @@ in training; leaving the factor out makes the inputs of every following layer 1/
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from pynn.experiments.measurements import plain_sgd, plot
 from pynn.experiments.protocol import Recipe, Split, fit
 from pynn.experiments.rows import Question, measurement_row
+from pynn.experiments.work import Pieces
 from pynn.layers import Dropout, Flatten, Linear, ReLU, Sequential, VanillaDropout
 from pynn.losses import CrossEntropyLoss
 from pynn.module import Module
@@ -37,15 +37,16 @@ class DropoutConfig:
     max_train: int | None = 10_000
 
 
-def run_dropout(config: DropoutConfig, split: Split, seeds: np.random.SeedSequence) -> dict:
+def run_dropout(config: DropoutConfig, split: Split, seeds: np.random.SeedSequence, pieces: Pieces) -> dict:
     """The row 7.2: test accuracy, test loss and scale of the scores, against the dropout rate."""
-    began = time.perf_counter()
+    began = pieces.clock()
     solvers: dict[str, list[Solver]] = {SCALED: [], UNSCALED: [], INVERTED: []}
-    for rate, seed in zip(config.rates, seeds.spawn(len(config.rates)), strict=True):
-        for name in (SCALED, INVERTED):
-            rng = np.random.default_rng(seed)
+    for number, (rate, seed) in enumerate(zip(config.rates, seeds.spawn(len(config.rates)), strict=True)):
+        for form, name in (("vanilla", SCALED), ("inverted", INVERTED)):
+            rng, training = np.random.default_rng(seed), pieces.training(f"{form}-{number}")
             model = network(config, split, name, rate, rng)
-            solvers[name].append(fit(model, CrossEntropyLoss(), split, config.recipe, rng))
+            solvers[name].append(fit(model, CrossEntropyLoss(), split, config.recipe, rng, training))
+            training.keep(solvers[name][-1])
         unscaled = network(config, split, UNSCALED, rate, np.random.default_rng(seed))
         unscaled.load_state_dict(solvers[SCALED][-1].model.state_dict())
         solvers[UNSCALED].append(plain_sgd(unscaled, split, lr=0.0))  # to evaluate, not to train
@@ -91,7 +92,7 @@ def run_dropout(config: DropoutConfig, split: Split, seeds: np.random.SeedSequen
         ),
     ]
     models = f"FC {config.hidden} – ReLU – dropout – FC {config.hidden} – ReLU – dropout – FC, softmax"
-    return measurement_row(QUESTION, models, split, config, time.perf_counter() - began, plots, notes)
+    return measurement_row(QUESTION, models, split, config, pieces.clock() - began, plots, notes)
 
 
 def network(config: DropoutConfig, split: Split, form: str, rate: float, rng: np.random.Generator) -> Sequential:

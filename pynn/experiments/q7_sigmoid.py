@@ -8,7 +8,6 @@ the gradient at every layer. Tanh is centred on zero, ReLU has slope 1 where it 
 from __future__ import annotations
 
 import itertools
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from pynn.experiments.measurements import loss_curve, plain_sgd, plot, smoothed
 from pynn.experiments.protocol import Split, search
 from pynn.experiments.rows import Question, measurement_row
+from pynn.experiments.work import Pieces
 from pynn.layers import Flatten, Linear, ReLU, Sequential, Sigmoid, Tanh
 from pynn.losses import CrossEntropyLoss, MSELoss
 from pynn.module import Module
@@ -45,9 +45,9 @@ class SigmoidConfig:
     path_steps: int = 200  # of the zig-zag demonstration
 
 
-def run_sigmoid(config: SigmoidConfig, split: Split, seeds: np.random.SeedSequence) -> dict:
+def run_sigmoid(config: SigmoidConfig, split: Split, seeds: np.random.SeedSequence, pieces: Pieces) -> dict:
     """The row 7.1: what was measured at initialisation, loss curves, and the path of two weights."""
-    began = time.perf_counter()
+    began = pieces.clock()
     network_seed, path_seed = seeds.spawn(2)
     positive, one_signed, norms, losses, notes = {}, {}, {}, {}, []
     for name in ACTIVATIONS:
@@ -55,7 +55,7 @@ def run_sigmoid(config: SigmoidConfig, split: Split, seeds: np.random.SeedSequen
         x, y = split.standardize(split.x_train[: config.batch_size]), split.y_train[: config.batch_size]
         positive[name] = positive_share(model, x)
         norms[name], one_signed[name] = gradient_norms(model, x, y), one_signed_share(model, x, y)
-        lr, losses[name], val_accuracy = _trained(config, split, name, network_seed)
+        lr, losses[name], val_accuracy = _trained(config, split, name, network_seed, pieces)
         notes.append(
             f"With {name}, {100 * positive[name]:.0f} % of the hidden activations are positive; in "
             f"{100 * one_signed[name]:.0f} % of the hidden units all weights have gradients of one sign; "
@@ -99,7 +99,7 @@ def run_sigmoid(config: SigmoidConfig, split: Split, seeds: np.random.SeedSequen
         ),
     ]
     models = f"{config.depth} × FC {config.width} with sigmoid, tanh or ReLU, softmax"
-    return measurement_row(QUESTION, models, split, config, time.perf_counter() - began, plots, notes)
+    return measurement_row(QUESTION, models, split, config, pieces.clock() - began, plots, notes)
 
 
 # -- the deep network ---------------------------------------------------------------------------------------
@@ -147,15 +147,20 @@ def _weight_gradients(model: Sequential, x: np.ndarray, y: np.ndarray) -> list[n
     return [layer.weight.grad.copy() for layer in model if isinstance(layer, Linear)]
 
 
-def _trained(config: SigmoidConfig, split: Split, activation: str, seed: np.random.SeedSequence):
+def _trained(config: SigmoidConfig, split: Split, activation: str, seed: np.random.SeedSequence, pieces: Pieces):
     """(lr, (steps, losses), validation accuracy) of the learning rate that the validation part prefers."""
     curves = {}
 
-    def evaluate(choice):
+    def train(lr):
         rng = np.random.default_rng(seed)
-        solver = plain_sgd(deep_network(config, split, activation, rng), split, choice["lr"])
-        curves[choice["lr"]] = smoothed(loss_curve(solver, split, config.batch_size, config.steps, rng))
-        return solver.evaluate(split.x_val, split.y_val)["accuracy"]
+        solver = plain_sgd(deep_network(config, split, activation, rng), split, lr)
+        curve = smoothed(loss_curve(solver, split, config.batch_size, config.steps, rng))
+        return [curve, solver.evaluate(split.x_val, split.y_val)["accuracy"]]
+
+    def evaluate(choice):
+        lr = choice["lr"]
+        curves[lr], val_accuracy = pieces.value(f"{activation}-lr-{lr:g}", lambda: train(lr))
+        return val_accuracy
 
     best, table = search([{"lr": lr} for lr in config.lrs], evaluate)
     return best["lr"], curves[best["lr"]], max(trial["val_accuracy"] for trial in table)

@@ -10,6 +10,7 @@ import cnn_ext
 from pynn import LogisticLoss, models
 from pynn.data import Dataset
 from pynn.experiments.protocol import Recipe, SealedTest, SealError, Split, answer, fit, grid, search
+from pynn.experiments.work import Pieces
 
 RECIPE = Recipe(epochs=2, lr=0.1, batch_size=10, min_steps=0)
 
@@ -36,13 +37,22 @@ def split(data):
     return Split.of(data)
 
 
-def train(split, choice, rng, final):
+def train(split, choice, rng, final, training):
     recipe = replace(RECIPE, weight_decay=choice["weight_decay"])
-    return fit(models.linear(split.n_features, rng=rng), LogisticLoss(), split, recipe, rng)
+    return fit(models.linear(split.n_features, rng=rng), LogisticLoss(), split, recipe, rng, training)
 
 
 def ask(split, candidates=({"weight_decay": 0.1}, {"weight_decay": 0.0}), train=train, **options):
-    return answer("0.0", split, list(candidates), train, np.random.SeedSequence(1), progress=False, **options)
+    return answer(
+        "0.0",
+        split,
+        list(candidates),
+        train,
+        np.random.SeedSequence(1),
+        Pieces.nowhere(),
+        progress=False,
+        **options,
+    )
 
 
 # -- the seal -----------------------------------------------------------------------------------------------
@@ -64,8 +74,8 @@ def test_test_data_open_once_and_only_after_the_choice():
 
 
 def test_a_search_that_touches_test_data_fails(split):
-    def peeking(split, choice, rng, final):
-        solver = train(split, choice, rng, final)
+    def peeking(split, choice, rng, final, training):
+        solver = train(split, choice, rng, final, training)
         solver.evaluate(*split.test.open())
         return solver
 
@@ -75,10 +85,10 @@ def test_a_search_that_touches_test_data_fails(split):
 
 
 def test_a_training_that_touches_test_data_fails_after_the_choice_as_well(split):
-    def peeking(split, choice, rng, final):
+    def peeking(split, choice, rng, final, training):
         if final:
             split.test.open()
-        return train(split, choice, rng, final)
+        return train(split, choice, rng, final, training)
 
     with pytest.raises(SealError, match="opened before"):
         ask(split, train=peeking)
@@ -125,7 +135,10 @@ def test_joined_has_the_validation_part_in_the_training_part(data, split):
 
 def test_training_does_not_depend_on_the_validation_part(data, split):
     other = Split.of(replace(data, y_val=1 - data.y_val))  # with these labels the first epoch is the best one
-    solvers = [train(part, {"weight_decay": 0.0}, np.random.default_rng(5), True) for part in (split, other)]
+    solvers = [
+        train(part, {"weight_decay": 0.0}, np.random.default_rng(5), True, Pieces.nowhere().training(""))
+        for part in (split, other)
+    ]
     best = [int(np.argmin(solver.history["val_loss"])) for solver in solvers]
     assert best[0] != best[1]
     states = [solver.model.state_dict() for solver in solvers]
@@ -162,9 +175,9 @@ def test_search_needs_candidates():
 def test_answer_chooses_by_the_mean_validation_accuracy_of_the_trials(split):
     seen = []
 
-    def recording(split, choice, rng, final):
+    def recording(split, choice, rng, final, training):
         state = rng.bit_generator.state["state"]["state"]
-        solver = train(split, choice, rng, final)
+        solver = train(split, choice, rng, final, training)
         seen.append((choice["weight_decay"], final, state, solver.history["val_accuracy"][-1]))
         return solver
 
@@ -191,9 +204,9 @@ def test_answer_reports_the_first_seed_and_the_spread_of_all(split, data):
 def test_refit_trains_on_validation_data_after_the_choice_only(split):
     sizes = []
 
-    def recording(split, choice, rng, final):
+    def recording(split, choice, rng, final, training):
         sizes.append((final, len(split.x_train)))
-        return train(split, choice, rng, final)
+        return train(split, choice, rng, final, training)
 
     result = ask(split, train=recording, refit=True)
     assert sizes == [(False, 30), (False, 30), (True, 45)]
@@ -211,7 +224,15 @@ def test_a_single_candidate_is_not_searched_for(split):
 def test_progress_is_a_line_a_training_or_silence(split, data, capsys):
     ask(split)
     assert capsys.readouterr() == ("", "")
-    answer("0.0", Split.of(data), [{"weight_decay": 0.1}], train, np.random.SeedSequence(1), n_seeds=2)
+    answer(
+        "0.0",
+        Split.of(data),
+        [{"weight_decay": 0.1}],
+        train,
+        np.random.SeedSequence(1),
+        Pieces.nowhere(),
+        n_seeds=2,
+    )
     out, err = capsys.readouterr()
     assert out == ""
     assert [line.split(":")[0] for line in err.splitlines()] == [

@@ -9,7 +9,7 @@ import pytest
 
 import cnn_ext
 from pynn.data import DataNotFound, Dataset
-from pynn.experiments import QUESTIONS, binary, q2, q3, q4, q5, q6, q7
+from pynn.experiments import QUESTIONS, q2, q3, q4, q5, q6, q7
 from pynn.experiments.protocol import Recipe, fit
 from pynn.experiments.q7_divergence import DivergenceConfig
 from pynn.experiments.q7_dropout import DropoutConfig
@@ -90,7 +90,7 @@ def run(name, monkeypatch, change=lambda data: data, **options):
         assert fallback
         return change(tiny(name))
 
-    for module in (binary, q4, q5, q6, q7):
+    for module in (q2, q3, q4, q5, q6, q7):
         monkeypatch.setattr(module, "load", load)
     return QUESTIONS[name].run(TINY[name], **{"progress": False, **options})
 
@@ -175,9 +175,9 @@ def test_nothing_but_the_verdict_depends_on_the_test_data(name, monkeypatch):
 def test_the_search_is_shorter_than_the_final_training(module, monkeypatch):
     epochs = []
 
-    def recording(model, loss, split, recipe, rng, **options):
+    def recording(model, loss, split, recipe, rng, training, **options):
         epochs.append(recipe.epochs)
-        return fit(model, loss, split, recipe, rng, **options)
+        return fit(model, loss, split, recipe, rng, training, **options)
 
     monkeypatch.setattr(module, "fit", recording)
     monkeypatch.setattr(module, "load", lambda name, data_dir, *, fallback: tiny(name))
