@@ -256,7 +256,7 @@ def answer(
     search_seeds, final_seeds = seeds.spawn(2)
     trial_seeds = search_seeds.spawn(n_trials)
 
-    histories = []
+    histories: list[dict] = []
 
     def evaluate(choice: dict) -> float:
         trials = []
