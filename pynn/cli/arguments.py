@@ -148,6 +148,10 @@ def _parser(commands: dict) -> tuple[_Parser, dict[str, _Parser]]:
         "--data-dir", type=_path, metavar="DIR", help="where the data sets are (default: PYNN_DATA, …)"
     )
     run.add_argument("--out", type=_path, default=Path("pynn-results"), metavar="DIR", help="default: %(default)s")
+    run.add_argument("--resume", action="store_true", help="go on from what an earlier run in --out finished")
+    run.add_argument(
+        "--time-limit", type=_positive, metavar="SECONDS", help="end after so long, to go on with --resume"
+    )
 
     report = command("report", "Draw report.html again from the results.json in a folder.")
     report.add_argument("folder", type=_path, metavar="DIR", help="the folder that `pynn run` wrote")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import math
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pynn.cli.errors import UsageError
-from pynn.files import check_writable
-from pynn.report import choice_text, merge_rows, plain, read_rows, require_matplotlib, write_report, write_rows
+from pynn.cli.run_folder import Rows, outputs, refuse_foreign, say, unfinished
+from pynn.io import require_safetensors
+from pynn.report import choice_text, read_rows, require_matplotlib, write_report
+from pynn.text import shown
+
+if TYPE_CHECKING:
+    from pynn.data import Dataset
 
 __all__ = ["report", "run"]
 
@@ -19,41 +27,52 @@ __all__ = ["report", "run"]
 def run(arguments) -> None:
     """Answers `arguments.questions`; results.json always holds every row finished so far, the report when it ends.
 
-    Rows of earlier runs in the same folder are kept, those of the same questions replaced.
+    Rows of earlier runs in the same folder are kept, those of the same questions replaced. The folder `work` keeps
+    what is finished of the questions (`pynn.experiments.work`); with `arguments.resume` it is taken up again.
     """
     from pynn.experiments import QUESTIONS
+    from pynn.experiments.protocol import SealError
+    from pynn.experiments.work import TimeIsUp, Work
 
     names = _asked(arguments.questions, list(QUESTIONS))
     require_matplotlib()  # not after an hour's work
+    require_safetensors()
     if arguments.data_dir is not None and not arguments.data_dir.is_dir():
-        raise UsageError(f"--data-dir {arguments.data_dir} is not a folder")
-    results, page = _outputs(arguments.out)
-    before = read_rows(results) if results.exists() else []
-    finished: list[dict] = []
-
-    def keep(row: dict) -> None:
-        finished.append(plain(row | {"quick": arguments.quick, "seed": arguments.seed}))
-        write_rows(results, merge_rows(before, finished))
-
-    try:
-        for name in names:
-            question = QUESTIONS[name]
-            config = question.Config.quick() if arguments.quick else question.Config()
-            question.run(config, data_dir=arguments.data_dir, seed=arguments.seed, on_row=keep)
-    except KeyboardInterrupt:
-        done = ", ".join(row["question"] for row in finished)
-        kept = (
-            f"{done} finished and is in {results} and {page}"
-            if done
-            else f"no question finished, {results} is as it was"
+        raise UsageError(f"--data-dir {shown(arguments.data_dir)} is not a folder")
+    results, page, work_folder = outputs(arguments.out, arguments.data_dir)
+    rows = Rows(results)
+    questions = {name: (QUESTIONS[name], _config(QUESTIONS[name], arguments.quick)) for name in names}
+    data = _data(questions, arguments.data_dir)
+    if not arguments.resume and unfinished(work_folder):
+        say(
+            f"{shown(work_folder)} has unfinished work of an earlier run: --resume goes on from it, this run begins anew"
         )
+    limit = math.inf if arguments.time_limit is None else arguments.time_limit
+    work = Work(work_folder, resume=arguments.resume, seconds=limit, tell=say)
+    try:
+        for question, config in questions.values():
+            question.run(
+                config,
+                data=data[question.DATA],
+                seed=arguments.seed,
+                on_row=lambda row: rows.keep(row | {"quick": arguments.quick, "seed": arguments.seed}),
+                work=work,
+            )
+    except BaseException as error:
+        if undrawn := _draw(rows, page):
+            say(undrawn)
+        if isinstance(error, SealError):
+            raise UsageError(str(error)) from error
+        if not isinstance(error, KeyboardInterrupt | TimeIsUp):
+            raise
+        reason = f"the time limit of {limit:g} s is reached, " if isinstance(error, TimeIsUp) else ""
+        kept = f"{reason}{rows.told(page)}; the same command with --resume goes on"
         raise KeyboardInterrupt(kept) from None
-    finally:
-        if finished:
-            kept = f"{results} has every question that finished, `pynn report {arguments.out}` draws the page"
-            with _first_interrupt_waits(kept):
-                write_report(merge_rows(before, finished), page)
-    print(_table(finished))
+    undrawn = _draw(rows, page)
+    unwritten = rows.settle()
+    print(_table(rows.finished))
+    if problem := unwritten or undrawn:
+        raise UsageError(problem)
     print(f"\nThe report is {page}, its figures are in {results}.")
 
 
@@ -61,10 +80,31 @@ def report(arguments) -> None:
     """Draws the page again from the rows in a folder."""
     require_matplotlib()
     results, page = arguments.folder / "results.json", arguments.folder / "report.html"
-    if not results.is_file():
-        raise UsageError(f"{results} does not exist: give the folder that `pynn run` wrote")
-    write_report(read_rows(results), page)
+    if not results.exists():
+        raise UsageError(f"{shown(results)} does not exist: give the folder that `pynn run` wrote")
+    rows = read_rows(results)
+    refuse_foreign(page)
+    write_report(rows, page)
     print(f"The report is {page}.")
+
+
+def _draw(rows: Rows, page: Path) -> str:
+    """Draws the page, which loses nothing where it fails; "" or what is wrong, and how to draw it again."""
+    if not rows.finished:
+        return ""
+    folder = shown(page.parent, 60)
+    kept = f"{shown(rows.path, 60)} has every question that finished, `pynn report {folder}` draws the page"
+    try:
+        with _first_interrupt_waits(kept):
+            write_report(rows.all(), page)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(kept) from None
+    except Exception as error:  # of matplotlib, of fonts, of the disk: whatever it is, the results stand
+        return f"the page was not drawn ({type(error).__name__}: {shown(error, 80)}); {kept}"
+    return ""
+
+
+# -- before any work ----------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -102,20 +142,32 @@ def _asked(names: list[str], known: list[str]) -> list[str]:
     return [name for name in known if name in names or "all" in names]
 
 
-def _outputs(folder: Path) -> tuple[Path, Path]:
-    """results.json and report.html in `folder`, which is made if need be; both are known to be writable."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file: give a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"--out {folder} cannot be made: {error.strerror}; choose a folder where you may write"
-        ) from error
-    results, page = folder / "results.json", folder / "report.html"
-    check_writable(results)
-    check_writable(page)
-    return results, page
+def _config(question, quick: bool):
+    return question.Config.quick() if quick else question.Config()
+
+
+def _data(questions: dict, data_dir: Path | None) -> dict[str, Dataset]:
+    """The data sets that the questions need, by name; a line for each question says what it trains on."""
+    from pynn.data import load
+
+    data: dict[str, Dataset] = {}
+    for name, (question, config) in questions.items():
+        if question.DATA not in data:
+            data[question.DATA] = load(question.DATA, data_dir, fallback=data_dir is None)
+        found = data[question.DATA]
+        counts = [
+            f"{len(y):,} {part}"
+            for y, part in ((found.y_train, "training"), (found.y_val, "validation"), (found.y_test, "test"))
+        ]
+        parts = [config, *(getattr(config, field.name) for field in dataclasses.fields(config))]
+        limits = sorted({limit for part in parts if (limit := getattr(part, "max_train", None)) is not None})
+        used = f"; used are the first {' or '.join(f'{limit:,}' for limit in limits)}" if limits else ""
+        classes = f"{len(found.classes)} classes"
+        say(f"{name}  {found.name} ({found.origin}): {', '.join(counts)} samples of {classes}{used}")
+    return data
+
+
+# -- the table ----------------------------------------------------------------------------------------------
 
 
 def _table(rows: list[dict]) -> str:

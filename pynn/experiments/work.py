@@ -242,7 +242,7 @@ def data_digest(data: Dataset) -> str:
     for part in ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test"):
         array = np.ascontiguousarray(getattr(data, part))
         digest.update(_json([array.dtype.str, array.shape]))
-        digest.update(memoryview(array).cast("B"))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

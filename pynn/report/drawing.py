@@ -16,7 +16,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from pynn.report.bounds import drawable
 from pynn.report.words import number
+from pynn.text import shown
 
 __all__ = [
     "COLOURS",
@@ -38,6 +40,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#3
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 MARKERS = "osD^vPX"
 INK, GREY, RULE = "#1f2328", "#59636e", "#d5dae0"
+POINTS = 2000  # of a line; more are thinned out
 WIDTH, HEIGHT = 5.0, 3.1  # inches; at 72 units an inch a phone's width shows the text at its own size
 
 STYLE = {
@@ -70,11 +73,13 @@ STYLE = {
 
 
 def require_matplotlib() -> None:
-    """Raises ImportError, saying how to get it, where matplotlib is missing."""
+    """Raises ImportError, saying how to get it, where matplotlib is missing; OSError where it cannot start."""
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib.font_manager  # noqa: F401 - what needs a folder to write to
     except ImportError as error:
         raise ImportError('the report needs matplotlib: pip install "pynn-cnn[report]"') from error
+    except (OSError, RuntimeError) as error:  # no folder for its cache, no home
+        raise OSError(f"matplotlib cannot start ({shown(error)}): set MPLCONFIGDIR to a folder") from error
 
 
 @contextmanager
@@ -85,13 +90,15 @@ def figure_of(width: float = WIDTH, height: float = HEIGHT):
 
     with style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's browser has its own fonts
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # long labels leave no room
         yield Figure(figsize=(width, height), layout="constrained")
 
 
 def draw_lines(figure, axes, lines: list[dict], *, x_log: bool = False, y_log: bool = False) -> None:
-    """Lines {"label", "x", "y"}; None and NaN are gaps. An axis without a positive value stays linear."""
+    """Lines {"label", "x", "y"}; what is not `drawable` is a gap. An axis without positive values stays linear."""
     for index, line in enumerate(lines):
-        x, y = (np.array([math.nan if value is None else value for value in line[axis]], float) for axis in "xy")
+        thin = slice(None, None, max(1, -(-len(line["x"]) // POINTS)))
+        x, y = (np.array([drawable(value) for value in line[axis][thin]]) for axis in "xy")
         few = len(x) <= 12
         axes.plot(
             x,
@@ -121,21 +128,20 @@ def draw_table(axes, table, texts, norm) -> None:
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    if texts is not None:
-        size = 8.5 if table.shape[1] <= 6 else 7
-        for (row, column), value in np.ndenumerate(table):
-            red, green, blue, _ = mesh.cmap(norm(value)) if math.isfinite(value) else (1, 1, 1, 1)
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-            axes.text(
-                column + 0.5,
-                row + 0.5,
-                texts[row][column],
-                ha="center",
-                va="center_baseline",
-                fontsize=size,
-                color="white" if dark else INK,
-                in_layout=False,  # it lies inside the axes
-            )
+    size = 8.5 if table.shape[1] <= 6 else 7
+    for (row, column), value in np.ndenumerate(table):
+        red, green, blue, _ = mesh.cmap(norm(value)) if math.isfinite(value) else (1, 1, 1, 1)
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            texts[row][column],
+            ha="center",
+            va="center_baseline",
+            fontsize=size,
+            color="white" if dark else INK,
+            in_layout=False,  # it lies inside the axes
+        )
 
 
 def svg(figure, description: str) -> str:
@@ -159,5 +165,5 @@ def svg(figure, description: str) -> str:
 
 
 def finite(values) -> list[float]:
-    """The finite numbers among `values`."""
-    return [value for value in values if value is not None and math.isfinite(value)]
+    """The numbers among `values` that can be drawn."""
+    return [value for value in map(drawable, values) if math.isfinite(value)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from pynn.files import write_atomic
+from pynn.report.bounds import bounded
 from pynn.report.drawing import require_matplotlib
 from pynn.report.pieces import (
     as_stated,
@@ -27,7 +28,7 @@ from pynn.report.results import check_rows
 from pynn.report.section import section
 from pynn.report.words import choice_text
 
-__all__ = ["render", "write_report"]
+__all__ = ["is_page", "render", "write_report"]
 
 TITLE = "Neural networks, questions 2–7: measured results"
 
@@ -41,10 +42,19 @@ def write_report(rows: list[dict], path: str | Path) -> None:
     write_atomic(path, render(rows).encode())
 
 
+def is_page(path: str | Path) -> bool:
+    """Whether the file at `path` is a page that `write_report` made."""
+    if not Path(path).is_file():
+        return False
+    with open(path, "rb") as file:
+        return f"<title>{escape(TITLE)}</title>".encode() in file.read(2000)
+
+
 def render(rows: list[dict]) -> str:
     """The page for `rows` as text."""
     check_rows(rows)
     require_matplotlib()
+    rows = [bounded(row) for row in rows]
     seen: Counter[str] = Counter()
     anchors = []
     for row in rows:

@@ -19,7 +19,7 @@ from pynn.report.drawing import (
 )
 from pynn.report.words import number
 
-__all__ = ["confusion_plot", "curves", "overview", "series_plot"]
+__all__ = ["confusion_plot", "curves", "overview", "series_plot", "top_mistakes"]
 
 
 def curves(history: dict, quantity: str) -> str:
@@ -57,7 +57,7 @@ def confusion_plot(confusion: list[list[int]], classes: list[str]) -> str:
 
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    texts = [[f"{count:d}" if count else "·" for count in row] for row in counts] if len(counts) <= 20 else None
+    texts = [[f"{count:d}" if count else "·" for count in row] for row in counts]
     with figure_of(height=max(HEIGHT, 0.6 + 0.2 * len(counts))) as figure:
         axes = figure.subplots()
         draw_table(axes, shares, texts, PowerNorm(0.5, 0, 1))
@@ -73,6 +73,17 @@ def confusion_plot(confusion: list[list[int]], classes: list[str]) -> str:
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         return svg(figure, f"confusion matrix: {np.trace(counts)} of {counts.sum()} test samples on the diagonal")
+
+
+def top_mistakes(confusion: list[list[int]], most: int) -> list[tuple[int, int, int]]:
+    """(true class, predicted class, count) of the most frequent mistakes, the most frequent one first."""
+    counts = np.array(confusion)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    pairs = [(int(place) // len(counts), int(place) % len(counts)) for place in order]
+    return [
+        (true, predicted, int(counts[true, predicted])) for true, predicted in pairs if counts[true, predicted]
+    ]
 
 
 def overview(rows: list[dict]) -> str:

@@ -1,9 +1,12 @@
 """Owns results.json: a list of rows, one a line, checked when read and replaced whole when written.
 
+What a clock measured stands in timings.json beside it, so that equal runs give equal bytes of results.json. Its
+entries name their row by a SHA-256 of it; a row without one is whole, but for how long it took.
+
 A row is a dict of JSON values and all that the report knows of a question. It has `question` ("5.3"), `title`,
 `model`, `dataset` and `origin` ("real" or "embedded"); other keys may be missing or null where they do not apply:
 
-- `n_train, n_val, n_test`: samples; `test_accuracy, reported, target, mean, std`: fractions; `n_seeds`; `seconds`,
+- `n_train, n_val, n_test, n_seeds`: counts; `test_accuracy, reported, target, mean, std`: fractions; `seconds`,
 - `chosen`: {choice: value}; `search`: [{"choice": {…}, "val_accuracy": …, "seconds": …}],
 - `history`: {"epoch": […], "loss": […], "val_loss": […], "accuracy": […], "val_accuracy": […], …},
 - `classes`: names; `confusion`: K × K counts, rows the true class,
@@ -15,17 +18,22 @@ A row is a dict of JSON values and all that the report knows of a question. It h
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from pynn.files import write_atomic
 from pynn.report.words import is_number
+from pynn.text import shown
 
-__all__ = ["ResultsError", "check_rows", "merge_rows", "plain", "read_rows", "write_rows"]
+__all__ = ["ResultsError", "check_rows", "merge_rows", "plain", "read_rows", "timings_beside", "write_rows"]
+
+ROWS, DEPTH, COUNT = 100, 20, 2**40  # what is far above any run's, and is refused
 
 
 class ResultsError(ValueError):
@@ -33,22 +41,33 @@ class ResultsError(ValueError):
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows of a results.json. Raises ResultsError for anything else, OSError where it cannot be read."""
-    try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ResultsError(f"{path} is not JSON ({error}): run the questions again, or remove it") from error
+    """The rows of a results.json, with their timings.
+
+    Raises ResultsError for a file of anything else, OSError where it cannot be read.
+    """
+    rows = _read_json(path)
     try:
         check_rows(rows)
     except ResultsError as error:
-        raise ResultsError(f"{path}: {error}") from error
-    return rows
+        raise ResultsError(f"{shown(path)}: {error}") from None
+    timings = _read_timings(timings_beside(path))
+    return [_timed(row, timings.get(_digest(row))) for row in rows]
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
-    """Writes the rows, as `plain` makes them, in place of the file, atomically."""
-    lines = (json.dumps(plain(row), ensure_ascii=False, allow_nan=False) for row in rows)
-    write_atomic(path, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
+    """Writes the rows, as `plain` makes them, in place of the file and its timings.json, each atomically."""
+    timeless, timings = [], []
+    for row in map(plain, rows):
+        row, timing = _untimed(row)
+        timeless.append(row)
+        timings.append({"question": row["question"], "row": _digest(row), **timing})
+    write_atomic(timings_beside(path), _lines(timings))  # first: timings of a row that is not there do no harm
+    write_atomic(path, _lines(timeless))
+
+
+def timings_beside(path: Path) -> Path:
+    """The timings.json of a results.json."""
+    return Path(path).with_name("timings.json")
 
 
 def merge_rows(old: list[dict], new: list[dict]) -> list[dict]:
@@ -62,9 +81,13 @@ def check_rows(rows) -> None:
     """Raises ResultsError unless `rows` is a list of rows as the module describes them."""
     if not isinstance(rows, list):
         raise ResultsError(f"expected a list of rows, got {type(rows).__name__}")
+    if len(rows) > ROWS:
+        raise ResultsError(f"expected at most {ROWS} rows, got {len(rows)}")
     for index, row in enumerate(rows):
         if not isinstance(row, dict):
             raise ResultsError(f"row {index}: expected a dict, got {type(row).__name__}")
+        if _deeper(row, DEPTH):
+            raise ResultsError(f"row {index}: lists and dicts are nested more than {DEPTH} deep")
         for key, (expected, valid) in _KEYS.items():
             if not valid(row.get(key)):
                 raise ResultsError(f"row {index}: expected {key!r} to be {expected}, got {_short(row.get(key))}")
@@ -90,8 +113,97 @@ def plain(value):
 
 
 def _short(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "…"
+    return type(value).__name__ if isinstance(value, dict | list | tuple) else shown(value, 40)
+
+
+def _deeper(value, depth: int) -> bool:
+    """Whether lists and dicts lie more than `depth` deep in `value`; told without recursion."""
+    level = [value]
+    for _ in range(depth):
+        inside = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for items in inside for item in items if isinstance(item, dict | list | tuple)]
+        if not level:
+            return False
+    return True
+
+
+# -- the files ----------------------------------------------------------------------------------------------
+
+
+def _read_json(path: Path):
+    """What a JSON file holds. ResultsError where it is none, or says a thing twice."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise ResultsError(f"{shown(path)} is not a file: remove it, or name another folder")
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+        return json.loads(text, object_pairs_hook=_once, parse_int=_whole_number)
+    except RecursionError:
+        raise ResultsError(f"{shown(path)} is nested too deep: run the questions again, or remove it") from None
+    except ValueError as error:
+        reason = shown(error, 80)
+        raise ResultsError(
+            f"{shown(path)} is not JSON ({reason}): run the questions again, or remove it"
+        ) from None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    """A JSON object's dict; ValueError where a key comes twice, of which one value would be lost."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {shown(twice, 40)} comes twice in one object")
+    return made
+
+
+def _whole_number(text: str) -> int | float:
+    """Of digits: an int, or where there are too many a float, possibly infinite."""
+    return int(text) if len(text) <= 20 else float(text)
+
+
+def _lines(items: list[dict]) -> bytes:
+    """A JSON list with an item a line, as UTF-8; what UTF-8 lacks, lone surrogates, as JSON's escapes."""
+    lines = (json.dumps(item, ensure_ascii=False, allow_nan=False) for item in items)
+    return ("[\n" + ",\n".join(lines) + "\n]\n").encode("utf-8", "backslashreplace")
+
+
+def _digest(row: dict) -> str:
+    return hashlib.sha256(json.dumps(plain(row)).encode()).hexdigest()
+
+
+def _untimed(row: dict) -> tuple[dict, dict]:
+    """(row, timing): `seconds`, those of each trial of the search and of each epoch, taken out of the row."""
+    timing: dict = {"seconds": row.get("seconds")}
+    row = {key: value for key, value in row.items() if key != "seconds"}
+    if row.get("search"):
+        timing["search"] = [trial.get("seconds") for trial in row["search"]]
+        row["search"] = [{k: v for k, v in trial.items() if k != "seconds"} for trial in row["search"]]
+    if row.get("history"):
+        timing["history"] = row["history"].get("seconds")
+        row["history"] = {name: column for name, column in row["history"].items() if name != "seconds"}
+    return row, timing
+
+
+def _timed(row: dict, timing: dict | None) -> dict:
+    """The row with its timing put back; as it is without one."""
+    if timing is None:
+        return row
+    row = row | {"seconds": timing["seconds"]}
+    if row.get("search") and len(timing.get("search") or ()) == len(row["search"]):
+        pairs = zip(row["search"], timing["search"], strict=True)
+        row["search"] = [{**trial, "seconds": seconds} for trial, seconds in pairs]
+    if row.get("history") and timing.get("history") is not None:
+        row["history"] = {**row["history"], "seconds": timing["history"]}
+    return row
+
+
+def _read_timings(path: Path) -> dict[str, dict]:
+    """Timings by the digest of their row; none of a file that is missing or damaged."""
+    try:
+        entries = _read_json(path) if path.exists() else []
+    except (ResultsError, OSError):
+        return {}
+    return {entry["row"]: entry for entry in entries if _is_timing(entry)} if isinstance(entries, list) else {}
 
 
 # -- what each key may hold ---------------------------------------------------------------------------------
@@ -101,8 +213,25 @@ def _is_text(value) -> bool:
     return isinstance(value, str)
 
 
-def _is_optional_number(value) -> bool:
-    return value is None or (is_number(value) and math.isfinite(value))
+def _is_optional(valid: Callable[[float], bool]):
+    """None, or a finite number (comparing with infinity suits integers of any size) of which `valid` holds."""
+    return lambda value: value is None or (is_number(value) and -math.inf < value < math.inf and valid(value))
+
+
+_is_fraction = _is_optional(lambda value: 0 <= value <= 1)
+_is_count = _is_optional(lambda value: 0 <= value <= COUNT and value == int(value))
+_is_duration = _is_optional(lambda value: 0 <= value <= COUNT)
+
+
+def _is_timing(entry) -> bool:
+    durations = _is_list_of(_is_duration)
+    return (
+        isinstance(entry, dict)
+        and _is_text(entry.get("row"))
+        and _is_duration(entry.get("seconds"))
+        and durations(entry.get("search"))
+        and durations(entry.get("history"))
+    )
 
 
 def _is_dict(value) -> bool:
@@ -120,8 +249,8 @@ def _is_trial(value) -> bool:
     return (
         isinstance(value, dict)
         and isinstance(value.get("choice"), dict)
-        and _is_optional_number(value.get("val_accuracy"))
-        and _is_optional_number(value.get("seconds"))
+        and _is_fraction(value.get("val_accuracy"))
+        and _is_duration(value.get("seconds"))
     )
 
 
@@ -135,14 +264,14 @@ def _is_images(value) -> bool:
         return True
     try:
         array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     grey_or_rgb = array.ndim == 3 or (array.ndim == 4 and array.shape[3] == 3)
     return grey_or_rgb and array.size > 0 and bool(np.isfinite(array).all())
 
 
 def _is_confusion(value) -> bool:
-    counts = _is_list_of(lambda count: isinstance(count, int) and count >= 0)
+    counts = _is_list_of(lambda count: count is not None and _is_count(count) and isinstance(count, int))
     return value is None or (
         isinstance(value, list) and all(row and counts(row) and len(row) == len(value) for row in value)
     )
@@ -151,7 +280,7 @@ def _is_confusion(value) -> bool:
 def _is_misclassified(value) -> bool:
     if value is None:
         return True
-    labels = _is_list_of(lambda label: isinstance(label, int))
+    labels = _is_list_of(lambda label: is_number(label) and isinstance(label, int))
     return (
         isinstance(value, dict)
         and isinstance(value.get("images"), list)
@@ -181,14 +310,17 @@ def _is_plot(value) -> bool:
     )
 
 
+_QUESTION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,4}")
+
 _KEYS = {
-    "question": ('a number as "5.3"', lambda value: _is_text(value) and bool(re.fullmatch(r"\d+(\.\d+)*", value))),
+    "question": ('a number as "5.3"', lambda value: _is_text(value) and bool(_QUESTION.fullmatch(value))),
     "origin": ('"real" or "embedded"', lambda value: value in ("real", "embedded")),
     **dict.fromkeys(("title", "model", "dataset"), ("text", _is_text)),
+    **dict.fromkeys(("n_train", "n_val", "n_test", "n_seeds"), ("a count or null", _is_count)),
     **dict.fromkeys(
-        ("n_train", "n_val", "n_test", "test_accuracy", "reported", "target", "mean", "std", "n_seeds", "seconds"),
-        ("a finite number or null", _is_optional_number),
+        ("test_accuracy", "reported", "target", "mean", "std"), ("a fraction from 0 to 1 or null", _is_fraction)
     ),
+    "seconds": ("a finite number from 0 or null", _is_duration),
     **dict.fromkeys(("chosen", "config", "environment"), ("a dict", _is_dict)),
     "search": ('a list of {"choice": {…}, "val_accuracy": …}', _is_list_of(_is_trial)),
     "history": ("a dict of lists of numbers", _is_history),

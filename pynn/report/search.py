@@ -8,8 +8,12 @@ import numpy as np
 
 from pynn.report.drawing import COLOURS, HEIGHT, draw_table, figure_of, svg
 from pynn.report.words import choice_text, is_number, value_text, words
+from pynn.text import shown
 
 __all__ = ["search_plot", "varied"]
+
+SIDE = 20  # values along an axis that can be told apart
+BEST = 40  # trials drawn as dots
 
 
 def search_plot(search: list[dict], chosen: dict) -> str:
@@ -26,7 +30,7 @@ def search_plot(search: list[dict], chosen: dict) -> str:
     best = _setting(chosen, names)
     if len(names) == 1 and all(is_number(value) for (value,) in settings):
         return _search_line(names[0], [value for (value,) in settings], accuracies, best[0])
-    if len(names) == 2:
+    if len(names) == 2 and all(len({setting[axis] for setting in settings}) <= SIDE for axis in (0, 1)):
         return _search_map(names, dict(zip(settings, accuracies, strict=True)), best)
     return _search_dots(names, settings, accuracies, best)
 
@@ -47,7 +51,9 @@ def _search_line(name, values, accuracies, best) -> str:
         if min(values) > 0 and max(values) / min(values) >= 20:
             axes.set_xscale("log")
             axes.minorticks_off()
-        axes.set_xticks(_ordered(values), map(value_text, _ordered(values)))
+        ticks = _ordered(values)
+        ticks = ticks[:: -(-len(ticks) // SIDE)]
+        axes.set_xticks(ticks, map(value_text, ticks))
         axes.grid(axis="y")
         axes.set_xlabel(words(name))
         axes.set_ylabel("validation accuracy (%)")
@@ -84,14 +90,14 @@ def _search_map(names, accuracies, best) -> str:
 
 
 def _search_dots(names, settings, accuracies, best) -> str:
-    order = sorted(range(len(settings)), key=lambda trial: -accuracies[trial])
+    order = sorted(range(len(settings)), key=lambda trial: -accuracies[trial])[:BEST]
     with figure_of(height=max(1.6, 0.7 + 0.19 * len(order))) as figure:
         axes = figure.subplots()
         axes.plot([accuracies[trial] for trial in order], range(len(order)), "o", color=COLOURS[0])
-        if best in settings:
+        if best in settings and settings.index(best) in order:
             place = order.index(settings.index(best))
             _mark_chosen(figure, axes, accuracies[order[place]], place)
-        labels = [choice_text(dict(zip(names, settings[trial], strict=True))) for trial in order]
+        labels = [shown(choice_text(dict(zip(names, settings[trial], strict=True))), 80) for trial in order]
         axes.set_yticks(range(len(order)), labels)
         axes.set_ylim(len(order) - 0.5, -0.5)
         axes.grid(axis="x")

@@ -6,13 +6,14 @@ from html import escape
 
 from pynn.report import pieces
 from pynn.report.images import filter_tiles, png
-from pynn.report.plots import confusion_plot, curves, series_plot
+from pynn.report.plots import confusion_plot, curves, series_plot, top_mistakes
 from pynn.report.search import search_plot, varied
 from pynn.report.words import choice_text, value_text, words
 
 __all__ = ["section"]
 
 TILES = 48  # more pictures than this say nothing new
+CLASSES = 20  # a matrix of more cannot be read: their most frequent mistakes are listed
 
 
 def section(row: dict, anchor: str) -> str:
@@ -70,9 +71,11 @@ def _plots(row: dict):
         yield pieces.figure("Loss", "Of the chosen model, by epoch.", drawing)
     if drawing := curves(history, "accuracy"):
         yield pieces.figure("Accuracy", "Of the chosen model, by epoch.", drawing)
-    if row.get("confusion"):
+    if row.get("confusion") and len(row["confusion"]) <= CLASSES:
         caption = "Test samples by true and predicted class; shades are shares of the true class."
         yield pieces.figure("Confusion matrix", caption, confusion_plot(row["confusion"], row["classes"]))
+    elif row.get("confusion"):
+        yield pieces.figure("Most frequent mistakes", *_mistakes(row["confusion"], row["classes"]))
     for plot in row.get("plots") or []:
         if any(line["x"] for line in plot["series"]):
             yield pieces.figure(plot["title"], plot["caption"], series_plot(plot))
@@ -106,6 +109,20 @@ def _misclassified(row: dict) -> str:
     return f"""<h3>Misclassified images</h3>
 <p class="soft">{_shown(len(images), total, "misclassified test images")}, as true class → predicted class.</p>
 <ul class="tiles">{"".join(items)}</ul>"""
+
+
+def _mistakes(confusion: list[list[int]], classes: list[str]) -> tuple[str, str]:
+    """(caption, table) of the pairs of classes that are mistaken most often."""
+    body = "".join(
+        f"<tr><td>{escape(classes[true])}</td><td>{escape(classes[predicted])}</td>"
+        f'<td class="number-cell">{count:,}</td>'
+        f'<td class="number-cell">{100 * count / sum(confusion[true]):.1f} %</td></tr>'
+        for true, predicted, count in top_mistakes(confusion, CLASSES)
+    )
+    heads = ("True class", "Predicted as", "Test samples", "Of the class")
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    caption = f"Of {len(classes):,} classes, the pairs that are mistaken most often."
+    return caption, f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _trials(row: dict) -> str:
