@@ -358,7 +358,8 @@ def test_numpy_values_and_non_finite_numbers_become_json(tmp_path):
     write_rows(path, [row_of("7.3", history=history, seconds=np.float32(1.5))])
     (row,) = json.loads(path.read_text())
     assert row["history"] == {"epoch": [0, 1, 2], "loss": [1.0, None, None]}
-    assert row["seconds"] == 1.5
+    (timing,) = json.loads(path.with_name("timings.json").read_text())
+    assert timing["seconds"] == 1.5
 
 
 def test_merged_rows_replace_those_of_the_same_question():

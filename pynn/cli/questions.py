@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
 import signal
@@ -44,9 +43,7 @@ def run(arguments) -> None:
     questions = {name: (QUESTIONS[name], _config(QUESTIONS[name], arguments.quick)) for name in names}
     data = _data(questions, arguments.data_dir)
     if not arguments.resume and unfinished(work_folder):
-        say(
-            f"{shown(work_folder)} has unfinished work of an earlier run: --resume goes on from it, this run begins anew"
-        )
+        say(f"{shown(work_folder)} has unfinished work: --resume would go on from it, this run begins anew")
     limit = math.inf if arguments.time_limit is None else arguments.time_limit
     work = Work(work_folder, resume=arguments.resume, seconds=limit, tell=say)
     try:
@@ -159,7 +156,7 @@ def _data(questions: dict, data_dir: Path | None) -> dict[str, Dataset]:
             f"{len(y):,} {part}"
             for y, part in ((found.y_train, "training"), (found.y_val, "validation"), (found.y_test, "test"))
         ]
-        parts = [config, *(getattr(config, field.name) for field in dataclasses.fields(config))]
+        parts = [config, *vars(config).values()]
         limits = sorted({limit for part in parts if (limit := getattr(part, "max_train", None)) is not None})
         used = f"; used are the first {' or '.join(f'{limit:,}' for limit in limits)}" if limits else ""
         classes = f"{len(found.classes)} classes"

@@ -138,12 +138,10 @@ def _read_json(path: Path):
         text = Path(path).read_bytes().decode("utf-8")
         return json.loads(text, object_pairs_hook=_once, parse_int=_whole_number)
     except RecursionError:
-        raise ResultsError(f"{shown(path)} is nested too deep: run the questions again, or remove it") from None
+        problem = "it is nested too deep"
     except ValueError as error:
-        reason = shown(error, 80)
-        raise ResultsError(
-            f"{shown(path)} is not JSON ({reason}): run the questions again, or remove it"
-        ) from None
+        problem = shown(error, 80)
+    raise ResultsError(f"{shown(path)} is not JSON ({problem}): run the questions again, or remove it")
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict:

@@ -35,15 +35,15 @@ def question(*answers, calls=None):
         def quick(cls):
             return cls(epochs=1)
 
-    def run(config, *, data_dir=None, seed=0, progress=None, on_row=None):
+    def run(config, *, data, seed=0, on_row=None, work=None):
         if calls is not None:
-            calls.append((config.epochs, data_dir, seed))
+            calls.append((config.epochs, data.name, seed))
         for answer in answers:
             if not isinstance(answer, dict):
                 raise answer
             on_row(answer)
 
-    return SimpleNamespace(Config=Config, run=run)
+    return SimpleNamespace(DATA="breast-cancer", Config=Config, run=run)
 
 
 def row(number: str, **changes) -> dict:
@@ -63,6 +63,11 @@ def ask(monkeypatch):
 
     register(q2=question(row("2.3"), row("2.4")), q3=question(row("3.3")))
     return register
+
+
+def last_line(capsys) -> str:
+    """The last of stderr's lines; those before it are of the work."""
+    return capsys.readouterr().err.splitlines()[-1]
 
 
 def results(folder) -> list[dict]:
@@ -91,7 +96,8 @@ def test_run_hands_its_options_to_the_experiment(ask, tmp_path):
     common = ["--data-dir", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(["run", "all", "--quick", "--seed", "7", *common]) == 0
     assert main(["run", "q2", *common]) == 0
-    assert calls == [(1, tmp_path, 7), (1, tmp_path, 7), (10, tmp_path, 0)]
+    name = "breast cancer Wisconsin"
+    assert calls == [(1, name, 7), (1, name, 7), (10, name, 0)]
     assert [(made["question"], made["quick"], made["seed"]) for made in results(tmp_path / "out")] == [
         ("2.3", False, 0),
         ("3.3", True, 7),
@@ -125,20 +131,19 @@ def test_interrupt_keeps_what_is_finished(ask, tmp_path, capsys):
     assert ">2.3</span>" in (tmp_path / "report.html").read_text()
     out, err = capsys.readouterr()
     assert out == ""
-    expected = (
-        f"pynn: interrupted: 2.3 finished and is in {tmp_path / 'results.json'} and {tmp_path / 'report.html'}\n"
-    )
-    assert err == expected
+    said = err.splitlines()[-1]
+    assert said.startswith("pynn: interrupted: 2.3 finished and is in ")
+    assert said.endswith("; the same command with --resume goes on")
+    assert len(said) < 300
 
 
 def test_interrupt_before_any_row_changes_nothing(ask, tmp_path, capsys):
     assert main(["run", "q2", "--out", str(tmp_path)]) == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    capsys.readouterr()
     ask(q2=question(KeyboardInterrupt()))
     assert main(["run", "q2", "--out", str(tmp_path)]) == 130
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert capsys.readouterr().err.startswith("pynn: interrupted: no question finished")
+    assert last_line(capsys).startswith("pynn: interrupted: no question finished")
 
 
 @pytest.fixture
@@ -173,11 +178,9 @@ def test_second_interrupt_while_the_report_is_drawn_says_how_to_draw_it(
     monkeypatch.setattr("pynn.cli.questions.write_report", interrupted)
     assert main(["run", "q2", "--out", str(tmp_path)]) == 130
     assert results(tmp_path)
-    expected = (
-        f"pynn: interrupted: {tmp_path / 'results.json'} has every question that finished, "
-        f"`pynn report {tmp_path}` draws the page\n"
-    )
-    assert capsys.readouterr().err == expected
+    said = last_line(capsys)
+    assert said.startswith("pynn: interrupted: ")
+    assert "results.json has every question that finished, `pynn report " in said
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -185,7 +188,7 @@ def test_an_interrupt_that_nobody_explains_is_one_word(ask, tmp_path, capsys, mo
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pynn.cli.questions.read_rows", interrupted)
+    monkeypatch.setattr("pynn.cli.run_folder.read_rows", interrupted)
     (tmp_path / "results.json").write_text("[]")
     assert main(["run", "q2", "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "pynn: interrupted\n"
@@ -198,7 +201,7 @@ def test_control_c_ends_the_process_with_130(tmp_path):
         # a shell starts its background jobs, and all that these start, with SIGINT ignored
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def run(config, **options):\n    print('started', flush=True)\n    time.sleep(60)\n"
-        "experiments.QUESTIONS = {'q2': SimpleNamespace(Config=dict, run=run)}\n"
+        "experiments.QUESTIONS = {'q2': SimpleNamespace(DATA='digits', Config=SimpleNamespace, run=run)}\n"
         f"raise SystemExit(main(['run', 'q2', '--out', {str(tmp_path)!r}]))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -207,8 +210,7 @@ def test_control_c_ends_the_process_with_130(tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.decode().startswith("pynn: interrupted: no question finished")
-    assert err.count(b"\n") == 1
+    assert err.decode().splitlines()[-1].startswith("pynn: interrupted: no question finished")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,8 @@ def test_control_c_ends_the_process_with_130(tmp_path):
 )
 def test_failure_in_an_experiment_is_one_sentence_and_keeps_the_rows(ask, tmp_path, capsys, error):
     ask(q2=question(row("2.3"), error))
-    assert refusal(capsys, "run", "q2", "--out", tmp_path)
+    assert main(["run", "q2", "--out", str(tmp_path)]) == 2
+    assert last_line(capsys).startswith("pynn: error: ")
     assert [made["question"] for made in results(tmp_path)] == ["2.3"]
     assert (tmp_path / "report.html").exists()
 
