@@ -206,6 +206,8 @@ class Training:
 
     def epoch(self, solver: Solver, logs: dict) -> None:
         """A callback: keeps the epochs so far where the last ones were kept long enough ago, or time is up."""
+        if solver.run.step == self._step:  # the last epoch on file, which a resumed solver shows once more
+            return
         try:
             self._pieces.work.check_time()
         except TimeIsUp:
