@@ -117,4 +117,5 @@ class Rows:
 
 
 def say(line: str) -> None:
+    """Shows a line of the work on stderr."""
     print(shown(line, 280), file=sys.stderr, flush=True)
