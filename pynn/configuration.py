@@ -110,9 +110,11 @@ def _as_json(module, name: str, value, depth: int) -> Any:
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         return np.dtype(value).name
     if hasattr(type(value), "to_config") and depth <= MAX_DEPTH:
-        names = {id(child): path for path, child in module.children()}
-        with module._naming(names.get(id(value), name)):
+        try:
             return describe(value)
+        except ValueError as error:
+            path = next((path for path, child in module.children() if child is value), name)
+            raise error.inside(path) if hasattr(error, "inside") else error from None
     if isinstance(value, list | tuple) and depth <= MAX_DEPTH:
         return [_as_json(module, name, item, depth + 1) for item in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value) and depth <= MAX_DEPTH:

@@ -28,7 +28,9 @@ class LayerError(ValueError):
         self.layer, self.problem, self.path = layer, problem, path
 
     def __str__(self) -> str:
-        return f"[{' '.join(filter(None, ('.'.join(self.path), self.layer)))}] {self.problem}"
+        path = ".".join(self.path)
+        path = path if len(path) <= 80 else f"{path[:40]}…{path[-39:]}"
+        return f"[{' '.join(filter(None, (path, self.layer)))}] {self.problem}"
 
     def inside(self, name: str) -> LayerError:
         """The same error as seen from the container that holds the layer under `name`."""
@@ -229,7 +231,10 @@ class Module(metaclass=Explained):
             module._cache = None
 
     def __getstate__(self) -> dict:
-        return vars(self) | {"_cache": None}  # a copy starts without what forward kept
+        """What copies and pickles are made of: all but what `forward` kept; LayerError as in `named_modules`."""
+        for _ in self.named_modules():
+            pass
+        return vars(self) | {"_cache": None}
 
     @classmethod
     def _misfit(cls, problem: str) -> LayerError:

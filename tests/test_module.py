@@ -466,8 +466,64 @@ def nested(depth):
     return model
 
 
+class Link(Module):
+    """A chain of the user's own, which no constructor checks."""
+
+    def __init__(self, inner=None):
+        self.inner = inner
+
+
 def test_nesting_ends_where_files_end():
-    assert from_config(nested(64).to_config()).to_config() == nested(64).to_config()
+    model = nested(64)
+    twin = from_config(model.to_config())
+    assert twin.to_config() == model.to_config()
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert copied.summary() == model.summary()
+    scores = model.forward(X, training=True)
+    assert model.backward(scores).shape == X.shape
+    with pytest.raises(
+        LayerError, match=r"\[Residual\] modules are nested more than 64 deep: put them side by side"
+    ):
+        nested(65)
+
+
+def test_chains_of_any_length_are_refused_in_a_sentence():
+    chain = None
+    for _ in range(3000):
+        chain = Link(chain)
+    for use in (
+        copy.deepcopy,
+        pickle.dumps,
+        Link.to_config,
+        Link.parameters,
+        Link.release,
+        gradcheck_of,
+        float64_of,
+    ):
+        with pytest.raises(LayerError, match="nested more than 64 deep") as caught:
+            use(chain)
+        assert len(str(caught.value)) < 300
+    assert repr(chain) == "Link(…)"
+
+
+def float64_of(module):
+    return module.astype(np.float64)
+
+
+def gradcheck_of(module):
+    return gradcheck(module, X)
+
+
+def test_many_layers_in_a_row():
+    model = Sequential(*[Linear(4, 4, rng=rng(i)) if i % 2 else Tanh() for i in range(1200)])
+    scores = model.forward(X, training=True)
+    assert model.backward(np.ones_like(scores)).shape == X.shape
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), model.astype(np.float32)):
+        np.testing.assert_array_equal(twin(X), model(X))
+    assert len(model.summary().splitlines()) == 1204
+    assert len(from_config(model.to_config())) == 1200
+    model.trainable = False
+    assert len(model.state_dict()) == 1200
 
 
 # -- configurations ---------------------------------------------------------------------------------------------
