@@ -50,7 +50,9 @@ def batch_slices(n: int, batch_size: int) -> list[slice]:
 
 
 def require_count(name: str, value: int) -> int:
-    """`value` as an int from 1 up; else ValueError with `name`."""
+    """`value` as an int from 1 to 2**63 − 1; else ValueError with `name`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be a whole number from 1, got {shown(value)}")
+    if value >= 1 << 63:
+        raise ValueError(f"{name} must be less than 2**63, got {shown(value)}")
     return int(value)

@@ -83,7 +83,7 @@ def restore_checkpoint(path: str | os.PathLike, solver: Solver, accept: Collecti
     except ConditionsDiffer as error:
         raise ModelFileError(f"{as_text(path)} {error}") from None
     except (ValueError, TypeError) as error:
-        raise ModelFileError(f"{as_text(path)} does not fit this solver: {error}") from error
+        raise ModelFileError(f"{as_text(path)} does not fit this solver: {as_text(error, 220)}") from error
 
 
 class ConditionsDiffer(ValueError):
@@ -156,8 +156,8 @@ def refuse_differences(then: dict, now: dict, accept: Collection[str]) -> None:
     """ConditionsDiffer where a run's conditions, as far as they are known, are others `now` and not accepted."""
     found = {name: text for name, value in now.items() if (text := _difference(name, then, value))}
     if refused := {name: text for name, text in found.items() if name not in accept}:
-        said = "; ".join(as_text(text, 90) for text in list(refused.values())[:2])
-        names = ", ".join(map(repr, list(refused)[:4])) + (", …" if len(refused) > 4 else "")
+        said = "; ".join(as_text(text, 110 if len(refused) == 1 else 60) for text in list(refused.values())[:2])
+        names = ", ".join(map(repr, list(refused)[:3])) + (", …" if len(refused) > 3 else "")
         raise ConditionsDiffer(
             f"is of another run: {said}: make it the same, or take it up by resume(path, accept=[{names}])"
         )

@@ -146,14 +146,15 @@ def difference(name: str, then, now) -> str | None:
     """`name was THEN, is NOW` of the first place where two descriptions differ; None where they do not."""
     if then == now and type(then) is type(now):
         return None
-    if isinstance(then, dict) and isinstance(now, dict) and then.keys() == now.keys():
-        return next(filter(None, (difference(f"{name}.{key}", then[key], now[key]) for key in then)))
-    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        if len(then) == 1:
-            return difference(name, then[0], now[0])
-        return next(
-            filter(None, (difference(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(then, now, strict=True))))
-        )
+    if isinstance(then, dict) and isinstance(now, dict):
+        entries = ((f"{name}.{key}", then.get(key), now.get(key)) for key in {**then, **now})
+        return next(filter(None, (difference(*entry) for entry in entries)), None)
+    if isinstance(then, list) and isinstance(now, list):
+        if len(then) != len(now):
+            return f"{name} were {len(then)}, are {len(now)}"
+        places = [""] if len(then) == 1 else [f"[{i}]" for i in range(len(then))]
+        pairs = zip(places, then, now, strict=True)
+        return next(filter(None, (difference(f"{name}{place}", *pair) for place, *pair in pairs)), None)
     if isinstance(then, int | float) and isinstance(now, int | float) and then == now:
         return None
     return f"{name} was {shown(then)}, is {shown(now)}"

@@ -506,6 +506,8 @@ def test_data_that_do_not_fit_are_refused_before_any_update(role, x, y, error, m
         ({}, "give epochs, steps or both"),
         ({"epochs": 0}, "epochs must be a whole number from 1, got 0"),
         ({"steps": 2.5}, "steps must be a whole number from 1, got 2.5"),
+        ({"epochs": 10**400}, r"epochs must be less than 2\*\*63, got 1000"),
+        ({"steps": 10**5000}, r"steps must be less than 2\*\*63, got a value of type int|got"),
         ({"epochs": True}, "epochs must be a whole number from 1, got True"),
         ({"epochs": 1, "patience": 2}, r"patience=2 needs validation_data=\(x, y\)"),
         ({"epochs": 1, "patience": 0, "validation_data": (X, Y)}, "patience must be a whole number from 1, got 0"),
