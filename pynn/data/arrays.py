@@ -13,7 +13,7 @@ import numpy as np
 from pynn.data.dataset import DataError, Dataset, reading
 from pynn.data.input_format import value_range
 from pynn.data.npz import Header, NpzFile, open_npz, require_exact
-from pynn.data.splits import check_fractions, class_indices, held_out, rows_of
+from pynn.data.splits import check_split, class_indices, held_out, rows_of
 from pynn.text import shown
 
 __all__ = ["array_names", "load_npz", "sample_shape", "samples"]
@@ -38,7 +38,8 @@ def load_npz(
     off the training part: `val_fraction` and `test_fraction` of it, each class alike, by a generator seeded with
     `seed`. Raises DataError where the file or its arrays do not fit, or it has others, which would be ignored.
     """
-    check_fractions((val_fraction, test_fraction))
+    path = Path(path)
+    check_split((val_fraction, test_fraction), seed)
     with open_npz(path) as archive:
         names = array_names(archive.names, path)
         headers = {name: archive.header(name) for pair in names.values() for name in pair}
@@ -63,7 +64,7 @@ def load_npz(
             for source, at in (rows[part] for part in ("train", "val", "test"))
         ]
     return Dataset.from_parts(
-        Path(path).stem,
+        path.stem,
         *parts,
         classes=classes,
         origin="real",

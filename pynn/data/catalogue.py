@@ -9,7 +9,7 @@ from pynn.data.cifar10 import load_cifar10
 from pynn.data.dataset import DataNotFound, Dataset
 from pynn.data.mnist import load_fashion_mnist, load_mnist
 from pynn.data.uci import load_breast_cancer, load_digits
-from pynn.text import shown
+from pynn.values import shown
 
 __all__ = ["load"]
 
@@ -39,7 +39,7 @@ def load(name: str, data_dir=None, *, download: bool = True, fallback: bool = Fa
     data found but unreadable (with `fallback` as well: damaged data are a mistake to mend, not to pass over).
     """
     if not isinstance(name, str) or name not in _LOADERS:
-        raise ValueError(f"unknown data set {shown(repr(name), 60)}: expected one of {', '.join(_LOADERS)}")
+        raise ValueError(f"unknown data set {shown(name)}: expected one of {', '.join(_LOADERS)}")
     try:
         return _LOADERS[name](data_dir, download)
     except DataNotFound as error:

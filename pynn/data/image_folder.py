@@ -10,7 +10,7 @@ import numpy as np
 
 from pynn.data.dataset import DataError, Dataset, reading
 from pynn.data.images import MAX_SIDE, children, read_image, require_pillow
-from pynn.data.splits import check_fractions, class_indices, held_out
+from pynn.data.splits import check_split, class_indices, held_out
 from pynn.text import shown
 from pynn.values import is_integer
 
@@ -49,7 +49,7 @@ def load_image_folder(
     """
     require_pillow()
     size = as_size(image_size)
-    check_fractions((val_fraction, test_fraction))
+    check_split((val_fraction, test_fraction), seed)
     folder = ImageFolder.scan(path)
     rows = held_out(folder.labels, (val_fraction, test_fraction), seed)
     size = size or read_image(folder.files["train"][0], None, grayscale).shape[1:]

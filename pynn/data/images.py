@@ -81,7 +81,7 @@ def image_files(path: Path) -> list[Path]:
 
     A folder that links lead to again is read once. Raises DataError where a folder cannot be read.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path]
     files, visited = [], set()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -38,7 +37,7 @@ def data_size(
 
     Features count as float64, which is what they take at most. Raises DataError as these do.
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # False, where Path would raise, for a name too long
         require_pillow()
         size = as_size(image_size)
         files = ImageFolder.scan(path).files

@@ -9,9 +9,9 @@ import numpy as np
 
 from pynn.data.dataset import DataError
 from pynn.text import shown
-from pynn.values import is_number
+from pynn.values import as_float, is_integer, is_number
 
-__all__ = ["check_fractions", "class_indices", "held_out", "rows_of", "stratified", "tail"]
+__all__ = ["check_split", "class_indices", "held_out", "rows_of", "stratified", "tail"]
 
 _PIECE = 1 << 18  # bytes that are copied at a time
 
@@ -24,13 +24,15 @@ def tail(n: int, fraction: float) -> tuple[slice, slice]:
     return slice(0, cut), slice(cut, n)
 
 
-def check_fractions(fractions: tuple[float, float]) -> None:
-    """Raises ValueError unless the fractions of val and test are numbers from 0 up, together below 1."""
+def check_split(fractions: tuple[float, float], seed: int) -> None:
+    """Raises ValueError unless `fractions` (val, test) are from 0 up, together below 1, and `seed` is whole."""
     # So written, NaN is refused as well.
-    if not (all(map(is_number, fractions)) and min(fractions) >= 0 and sum(fractions) < 1):
+    if not (all(map(is_number, fractions)) and min(fractions) >= 0 and sum(map(as_float, fractions)) < 1):
         raise ValueError(
             f"val_fraction and test_fraction must be at least 0 and together below 1, got {shown(fractions)}"
         )
+    if seed is not None and not (is_integer(seed) and seed >= 0):
+        raise ValueError(f"seed must be a whole number from 0, got {shown(seed)}")
 
 
 def stratified(
@@ -40,7 +42,7 @@ def stratified(
 
     y : (N,) int64, class indices. Of a class with n samples, round(n · fraction) go to each of val and test.
     """
-    check_fractions(fractions)
+    check_split(fractions, seed)
     order = np.random.default_rng(seed).permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]  # by class, shuffled within each
     counts = np.bincount(y)

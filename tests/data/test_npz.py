@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from pynn.data import DataError, Standardize, load_binary20, load_npz
+from pynn.data import DataError, Standardize, data_size, load_binary20, load_npz
 from pynn.data.npz import open_npz, read_npz
 
 RNG = np.random.default_rng(0)
@@ -72,11 +72,30 @@ def test_no_validation_and_no_test_part(tmp_path):
     np.testing.assert_array_equal(data.y_train, Y)
 
 
-@pytest.mark.parametrize("fractions", [(-0.1, 0.1), (0.5, 0.5), (float("nan"), 0)])
+@pytest.mark.parametrize(
+    "fractions", [(-0.1, 0.1), (0.5, 0.5), (float("nan"), 0), ("a", 0), (None, 0), (True, 0), (0, 10**400)]
+)
 def test_fractions_out_of_range(tmp_path, fractions):
     path = save(tmp_path / "own.npz", X=X, y=Y)
     with pytest.raises(ValueError, match="at least 0 and together below 1"):
         load_npz(path, val_fraction=fractions[0], test_fraction=fractions[1])
+
+
+@pytest.mark.parametrize("seed", ["x", -1, 1.5, True])
+def test_seeds_that_are_none(tmp_path, seed):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0, got"):
+        load_npz(save(tmp_path / "own.npz", X=X, y=Y), seed=seed)
+
+
+def test_a_number_is_no_path():
+    with pytest.raises(TypeError):
+        load_npz(0)
+
+
+@pytest.mark.parametrize("call", [load_npz, data_size])
+def test_a_name_too_long(call):
+    with pytest.raises(DataError, match=r"not a readable \.npz file: File name too long"):
+        call("x" * 5000)
 
 
 @pytest.mark.parametrize(
