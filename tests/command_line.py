@@ -29,7 +29,7 @@ def refusal_after_progress(capsys, *arguments) -> str:
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
-    assert all(line.startswith(("epoch ", "pynn: training on ")) for line in lines[:-1])
+    assert all(line.startswith(("epoch ", "pynn: training ")) for line in lines[:-1])
     assert lines[-1].startswith("pynn: error: ")
     return lines[-1]
 

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from pynn.cli.begun import Begun
+from pynn.cli.budget import COPIES, in_words, own_memory, require_memory, training_memory
 from pynn.cli.errors import UsageError
 from pynn.cli.figures import classification_figures
 from pynn.cli.formats import require_npz
-from pynn.cli.networks import network
+from pynn.cli.networks import network, weights_of
 from pynn.cli.places import keep_apart
 from pynn.cli.signals import uninterrupted
 from pynn.cli.streams import put
-from pynn.data import Dataset, InputFormat, Standardize, load_image_folder, load_npz
+from pynn.data import Dataset, DataSize, InputFormat, Standardize, data_size, load_image_folder, load_npz
 from pynn.data.images import MAX_SIDE
 from pynn.files import WriteError, check_writable, write_somewhere
 from pynn.io import ModelFileError, require_safetensors, save
@@ -44,7 +45,8 @@ def train(arguments) -> None:
     check_writable(out)
     check_writable(checkpoint)
     begun = Begun(checkpoint, arguments)
-    data = _training_data(arguments)
+    _require_memory(arguments)
+    data = _read(arguments)
     rng = np.random.default_rng(arguments.seed)
     model = network(arguments.model, data.input_shape, arguments.hidden, len(data.classes), rng)
     standardize = Standardize.from_data(data.x_train)
@@ -128,20 +130,41 @@ def train(arguments) -> None:
     put(f"The model is {place}.\n", kept=f"the model is {place}")
 
 
-def _training_data(arguments) -> Dataset:
-    path = arguments.data
-    if path.is_dir():
-        size, grayscale = arguments.image_size, arguments.grayscale
-        if size is not None and size > MAX_SIDE:
-            raise UsageError(f"--image-size {size}: expected a whole number from 1 to {MAX_SIDE}")
-        return load_image_folder(path, image_size=size, grayscale=grayscale, seed=arguments.seed)
-    if arguments.image_size is not None or arguments.grayscale:
-        raise UsageError("--image-size and --grayscale are for a folder of images")
+def _size(arguments) -> DataSize:
+    """What will be read of `arguments.data`, from names and headers alone; UsageError for what cannot be."""
+    path, size = arguments.data, arguments.image_size
     if not path.exists():
         raise UsageError(
             f"there is no file or folder {shown(path)}: give an .npz file, or a folder with images by class"
         )
-    if not path.is_file():
-        raise UsageError(f"{shown(path)} is neither a file nor a folder: give an .npz file, or a folder of images")
-    require_npz(path, labels=True)
-    return load_npz(path, seed=arguments.seed)
+    if not path.is_dir():
+        if size is not None or arguments.grayscale:
+            raise UsageError("--image-size and --grayscale are for a folder of images")
+        if not path.is_file():
+            raise UsageError(
+                f"{shown(path)} is neither a file nor a folder: give an .npz file, or a folder of images"
+            )
+        require_npz(path, labels=True)
+    elif size is not None and size > MAX_SIDE:
+        raise UsageError(f"--image-size {size}: expected a whole number from 1 to {MAX_SIDE}")
+    return data_size(path, image_size=size, grayscale=arguments.grayscale)
+
+
+def _require_memory(arguments) -> None:
+    """Says how much memory the training will take; UsageError where it is not there."""
+    size = _size(arguments)
+    images = len(size.shape) == 3
+    smaller = f"a smaller --image-size (now {size.shape[1]}×{size.shape[2]}), " if images else "less data, "
+    remedy = f"give {smaller}--batch-size (now {arguments.batch_size}) or --hidden (now {arguments.hidden})"
+    require_memory(4 * COPIES * weights_of(arguments.model, size.shape, arguments.hidden), remedy)
+    model = network(arguments.model, size.shape, arguments.hidden, 2, np.random.default_rng(0))
+    needed = training_memory(model, size, arguments.batch_size)
+    print(f"pynn: training will take about {in_words(own_memory() + needed)} of memory", file=sys.stderr)
+    require_memory(needed, remedy)
+
+
+def _read(arguments) -> Dataset:
+    if arguments.data.is_dir():
+        options = {"image_size": arguments.image_size, "grayscale": arguments.grayscale}
+        return load_image_folder(arguments.data, seed=arguments.seed, **options)
+    return load_npz(arguments.data, seed=arguments.seed)
