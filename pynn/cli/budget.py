@@ -15,30 +15,30 @@ from pynn.module import Module
 
 __all__ = ["COPIES", "available_memory", "in_words", "own_memory", "require_memory", "training_memory"]
 
-# Values for each parameter: itself, its gradient, two moments, the best one, and, while a checkpoint is written, all
-# of them as arrays to keep, as bytes of a file, and what the allocator holds back. Measured, of wide MLPs.
+# Values for each parameter: itself, its gradient, two moments, the best one, and, while a checkpoint is written,
+# all of them as arrays and as bytes of a file, and what the allocator holds back. Measured, of wide MLPs.
 COPIES = 18
+# Of the memory that a plan asks for, what is ever touched, and so taken. Measured, of images of 28×28 to 1000×1000.
+_TOUCHED_IN_TRAINING, _TOUCHED_IN_EVALUATION = 0.75, 0.65
 
 
 def training_memory(model: Module, size: DataSize, batch_size: int) -> int:
     """Bytes that `pynn train` takes at its peak beside what the process has already, by what is known of the data.
 
     The data twice while they are split; then once, with the plans of a training and of an evaluation batch, the
-    batches in the forms that they go through (as they are kept, centred in float64, in float32), and of the
-    parameters `COPIES`.
+    batch as it is kept and in float32, and of the parameters `COPIES`.
     """
     batch = min(batch_size, -(-8 * size.samples // 10))
     evaluated = min(EVALUATION_BATCH, -(-size.samples // 10))
-    item = prod(size.shape)
     parameters = sum(parameter.data.nbytes for parameter in model.parameters())
     training = (
         size.nbytes
-        + memory_needed(model, (batch, *size.shape))
-        + memory_needed(model, (evaluated, *size.shape), training_step=False)
-        + max(batch, evaluated) * item * (size.dtype.itemsize + 8 + 4)
+        + _TOUCHED_IN_TRAINING * memory_needed(model, (batch, *size.shape))
+        + _TOUCHED_IN_EVALUATION * memory_needed(model, (evaluated, *size.shape), training_step=False)
+        + max(batch, evaluated) * prod(size.shape) * (size.dtype.itemsize + 4)
         + COPIES * parameters
     )
-    return max(2 * size.nbytes, training)
+    return max(2 * size.nbytes, round(training))
 
 
 def require_memory(needed: int, remedy: str) -> None:

@@ -154,7 +154,9 @@ def _require_memory(arguments) -> None:
     """Says how much memory the training will take; UsageError where it is not there."""
     size = _size(arguments)
     images = len(size.shape) == 3
-    smaller = f"a smaller --image-size (now {size.shape[1]}×{size.shape[2]}), " if images else "less data, "
+    smaller = (
+        f"a smaller --image-size (now {size.shape[1]}×{size.shape[2]}), " if images else "less data, or a smaller "
+    )
     remedy = f"give {smaller}--batch-size (now {arguments.batch_size}) or --hidden (now {arguments.hidden})"
     require_memory(4 * COPIES * weights_of(arguments.model, size.shape, arguments.hidden), remedy)
     model = network(arguments.model, size.shape, arguments.hidden, 2, np.random.default_rng(0))

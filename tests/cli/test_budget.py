@@ -77,7 +77,9 @@ def test_what_cannot_fit_is_refused_with_the_remedy(pictures, features, tmp_path
     assert re.search(r"training would take about \d+ MB of memory, but 1 MB are available: ", said)
     assert said.endswith("give a smaller --image-size (now 64×64), --batch-size (now 100) or --hidden (now 128)")
     huge = refusal(capsys, "train", features[0], "--out", tmp_path / "m", "--hidden", 10**17)
-    assert huge.endswith("give less data, --batch-size (now 100) or --hidden (now 100000000000000000)")
+    assert huge.endswith(
+        "give less data, or a smaller --batch-size (now 100) or --hidden (now 100000000000000000)"
+    )
     assert not (tmp_path / "m").exists()
 
 
