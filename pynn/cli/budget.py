@@ -18,7 +18,7 @@ __all__ = ["COPIES", "available_memory", "in_words", "own_memory", "require_memo
 # Values for each parameter: itself, its gradient, two moments, the best one, and, while a checkpoint is written,
 # all of them as arrays and as bytes of a file, and what the allocator holds back. Measured, of wide MLPs.
 COPIES = 18
-# Of the memory that a plan asks for, what is ever touched, and so taken. Measured, of images of 28×28 to 1000×1000.
+# Of the memory that a plan asks for, what is ever touched, and so taken. Measured, of images up to 1000×1000.
 _TOUCHED_IN_TRAINING, _TOUCHED_IN_EVALUATION = 0.75, 0.65
 
 
