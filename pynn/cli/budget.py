@@ -28,8 +28,8 @@ def training_memory(model: Module, size: DataSize, batch_size: int) -> int:
     The data twice while they are split; then once, with the plans of a training and of an evaluation batch, the
     batch as it is kept and in float32, and of the parameters `COPIES`.
     """
-    batch = min(batch_size, -(-8 * size.samples // 10))
-    evaluated = min(EVALUATION_BATCH, -(-size.samples // 10))
+    samples = max(1, size.samples)  # reading refuses none
+    batch, evaluated = min(batch_size, -(-8 * samples // 10)), min(EVALUATION_BATCH, -(-samples // 10))
     parameters = sum(parameter.data.nbytes for parameter in model.parameters())
     training = (
         size.nbytes
