@@ -112,7 +112,7 @@ def extension(name, flags=()):
         extra_link_args=link_args,
         depends=[
             f"cnn_ext/kernels/{name}.h"
-            for name in ("blocks", "cpu", "lanes", "mathfun", "peak", "tiles", "winograd")
+            for name in ("blocks", "cpu", "lanes", "mathfun", "peak", "team", "tiles", "winograd")
         ],
     )
 

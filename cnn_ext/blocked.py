@@ -128,7 +128,7 @@ def _block_terms(rows, columns, channels: int, lanes: int, size, kernel, out_lan
 
     def terms(row, column):
         for block in range(-(-channels // lanes)):
-            used = min(lanes, -(-(channels - block * lanes) // 8) * 8)
+            used = min(lanes, channels - block * lanes)
             for kh, i in row:
                 for kw, j in column:
                     tap = (block * kernel[0] + kh) * kernel[1] + kw
@@ -156,7 +156,7 @@ def _terms(rows, columns, terms_of, out_lanes):
     (row_lists, *row_places), (column_lists, *column_places) = _classes(rows), _classes(columns)
     lists = [list(terms_of(row, column)) for row in row_lists for column in column_lists]
     ends = np.cumsum([0] + [len(terms) for terms in lists], dtype=np.intp)
-    joined = np.array([term for terms in lists for term in terms] or [(0, 0, 0)], np.int32)
+    joined = np.array([term for terms in lists for term in terms] or [(0, 0, 0)], np.intp)
     longest = max(sum(k for _, _, k in terms) for terms in lists) * out_lanes
     return kernels.Terms(joined, ends, *row_places, *column_places), longest
 
@@ -301,7 +301,7 @@ def _few(
             (
                 (block * height + i * dilation[0]) * width + j * dilation[1],
                 ((block * kernel[0] + i) * kernel[1] + j) * x.lanes * out.lanes,
-                min(x.lanes, -(-(c - block * x.lanes) // 8) * 8),
+                min(x.lanes, c - block * x.lanes),
             )
             for block in range(x.channel_blocks)
             for i, j in taps
@@ -314,8 +314,8 @@ def _few(
     longest = sum(k for _, _, k in terms) * out.lanes
     x_rows = np.ascontiguousarray(x_rows.reshape(-1), np.intp)
     per_rows = max(24, -(-len(x_rows) * out.channel_blocks // 8 // 6) * 6)
-    chunks = max(1, round(longest / _CHUNK))
-    table = np.array(terms, np.int32)
+    chunks = min(len(terms), max(1, round(longest / _CHUNK)))
+    table = np.array(terms, np.intp)
     return [*steps, kernels.GatherFew(source, pixel, x_rows, packing, bias, out, table, relu, chunks, per_rows)]
 
 

@@ -1,5 +1,7 @@
 # The kernels of one instruction set: `_baseline.pyx`, `_avx2.pyx` and `_avx512.pyx` include this file and nothing else.
 # Directives live in setup.py, so that PYNN_DEBUG_KERNELS=1 reaches every loop.
+import warnings
+
 import numpy
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange, threadid
@@ -11,6 +13,7 @@ ctypedef fused real_t:
     float
     double
 
+include "checks.pxi"
 include "activations.pxi"
 include "gemm.pxi"
 include "linear.pxi"

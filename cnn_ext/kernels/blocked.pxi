@@ -2,21 +2,21 @@
 #
 # Blocks hold x (N, C, H, W) as [N/12][C/L][H][W][12][L], L = 16 or 8 channels: at every pixel of a block of 12 images lies
 # a 12 × L matrix, an operand of a matrix product as it is. The last block of images holds only those there are. Vectors
-# (N, D), which are images of one pixel, lie in one block of N. Channels past C are kept finite, and every weight that meets
-# them is zero. An Image holds x of few channels, as the first layer
-# takes it, as [N/12][H + 2·PH][W + 2·PW][C][12], with its zero padding.
+# (N, D), which are images of one pixel, lie in one block of N. Channels past C hold what their lanes happen to give, NaN where
+# zero weights met an infinity: no sum takes them up, as products count the channels there are. An Image holds x of few
+# channels, as the first layer takes it, as [N/12][H + 2·PH][W + 2·PW][C][12], with its zero padding.
 #
 # A Step is one kernel call with its arrays and sizes bound: step(n_threads) runs it, without allocating anything.
 # Work is cut by shapes alone; each piece owns its part of the output or a slot, and slots are summed in order.
 
 cdef extern from "blocks.h" nogil:
     ctypedef struct pynn_term:
-        int x, w, k
+        Py_ssize_t x, w, k
     ctypedef struct pynn_run:
         Py_ssize_t x, dy, k
     enum:
-        FROM_BIAS
         FROM_OUT
+        WITH_BIAS
         WITH_RELU
 
 cdef extern from "lanes.h" nogil:
@@ -45,11 +45,13 @@ ctypedef void (*outer_rows)(
     int rows, const float* x, const Py_ssize_t* x_rows, const float* dy, Py_ssize_t dy_block, const pynn_run* runs,
     Py_ssize_t n, int flags, float* out, Py_ssize_t out_row, Py_ssize_t out_block) noexcept nogil
 ctypedef void (*vector_blocks)(
-    int blocks, const float* x, Py_ssize_t n, const float* w, Py_ssize_t w_block, const float* bias, int flags,
-    float* out) noexcept nogil
+    int blocks, const float* x, const pynn_term* terms, Py_ssize_t n, const float* w, Py_ssize_t w_block,
+    const float* bias, int flags, float* out) noexcept nogil
 
 cdef enum:
     BATCH = 12  # images of a block; rows of two tiles of AVX2
+
+MOST_SIZE = 2**30  # of strides, paddings and the like, so that sums with lengths of arrays do not overflow
 
 
 cdef struct Layout:  # of Blocks
@@ -79,14 +81,14 @@ cdef class Blocks:
     cdef readonly float[::1] flat  # all values, in the layout's order
     cdef Layout at
 
-    def __init__(self, float[::1] array not None, tuple shape not None, Py_ssize_t lanes, Py_ssize_t batch=BATCH):
+    def __cinit__(self, float[::1] array not None, tuple shape not None, Py_ssize_t lanes, Py_ssize_t batch=BATCH):
         cdef Layout* x = &self.at
         n, c, h, w = shape  # Python's integers, which do not overflow
         if lanes not in (8, 16) or min(batch, *shape) < 1 or array.shape[0] < n * -(-c // lanes) * lanes * h * w:
             raise ValueError(f"Blocks: {array.shape[0]} floats do not hold {shape} in blocks of {lanes} channels")
         x.n, x.c, x.h, x.w = shape
         x.lanes, x.channel_blocks = lanes, blocks(x.c, lanes)
-        x.batch, x.batch_blocks = batch, blocks(x.n, batch)
+        x.batch, x.batch_blocks = batch, -(-n // batch)
         self.shape, self.lanes, self.channel_blocks, self.batch = shape, lanes, x.channel_blocks, batch
         self.size = x.n * x.channel_blocks * lanes * x.h * x.w
         self.flat, x.data = array[:self.size], &array[0]
@@ -113,7 +115,7 @@ cdef class Image:
     cdef float[::1] array
     cdef ImageLayout at
 
-    def __init__(self, float[::1] array not None, tuple shape not None, tuple padding not None):
+    def __cinit__(self, float[::1] array not None, tuple shape not None, tuple padding not None):
         cdef ImageLayout* x = &self.at
         (n, c, h, w), (pad_h, pad_w) = shape, padding  # Python's integers, which do not overflow
         size = -(-n // BATCH) * BATCH * c * (h + 2 * pad_h) * (w + 2 * pad_w)
@@ -127,25 +129,32 @@ cdef class Image:
         memset(x.data, 0, self.size * sizeof(float))
 
 
-cdef bint forked = False
-
-
-def stay_on_one_thread():
-    """For a forked process, which would wait for ever for OpenMP's threads: steps ignore their number of threads."""
-    global forked
-    forked = True
-
-
 cdef class Step:
-    """A kernel call with its arrays and sizes bound."""
+    """A kernel call with its arrays and sizes bound.
+
+    scratch(count) gives float32 memory for a call, `for_all` floats and `per_thread` for each thread; None: it needs none.
+    """
+    cdef bint bound  # whether all is checked and in its place
     cdef bint worth_threads  # whether others gain more than waking them takes: 5 to 40 µs if they sleep (cnn_ext/isa.py)
+    cdef object scratch
+    cdef float[::1] scratch_memory
+    cdef Py_ssize_t for_all, per_thread
 
     cdef void run(self, int n_threads) noexcept nogil:
         pass
 
     def __call__(self, int n_threads):
-        if forked or not self.worth_threads:
+        cdef Py_ssize_t floats
+        require(self.bound, type(self).__name__, "it was never made")
+        n_threads = team(n_threads)
+        if not self.worth_threads:
             n_threads = 1
+        if self.scratch is not None:
+            floats = self.for_all + n_threads * self.per_thread
+            self.scratch_memory = self.scratch(floats)
+            require(
+                self.scratch_memory is not None and self.scratch_memory.shape[0] >= floats, type(self).__name__,
+                f"expected {floats} floats of scratch memory")
         with nogil:
             self.run(n_threads)
 
@@ -176,6 +185,7 @@ def pack_blocks(const float[:, :, :, ::1] x not None, Blocks out not None, int n
     cdef Py_ssize_t task
     if (x.shape[0], x.shape[1], x.shape[2], x.shape[3]) != out.shape:
         raise ValueError(f"pack_blocks: expected x of shape {out.shape}")
+    n_threads = team(n_threads)
     for task in prange(
         out.at.batch_blocks * out.at.channel_blocks, nogil=True, schedule="static", num_threads=n_threads
     ):
@@ -200,6 +210,7 @@ def unpack_blocks(Blocks x not None, float[:, :, :, ::1] out not None, int n_thr
     cdef Py_ssize_t task
     if (out.shape[0], out.shape[1], out.shape[2], out.shape[3]) != x.shape:
         raise ValueError(f"unpack_blocks: expected out of shape {x.shape}")
+    n_threads = team(n_threads)
     for task in prange(x.at.batch_blocks * x.at.channel_blocks, nogil=True, schedule="static", num_threads=n_threads):
         unpack_block(&x.at, &out[0, 0, 0, 0], task)
 
@@ -230,6 +241,7 @@ def pack_image(const float[:, :, :, ::1] x not None, Image out not None, int n_t
     cdef Py_ssize_t block
     if (x.shape[0], x.shape[1], x.shape[2], x.shape[3]) != out.shape:
         raise ValueError(f"pack_image: expected x of shape {out.shape}")
+    n_threads = team(n_threads)
     for block in prange(out.at.batch_blocks, nogil=True, schedule="static", num_threads=n_threads):
         pack_image_block(&x[0, 0, 0, 0], &out.at, block)
 
@@ -250,13 +262,13 @@ cdef class Weights:
     cdef float[::1] array
     cdef WeightLayout at
 
-    def __init__(self, float[::1] array not None, tuple shape not None, tuple strides not None):
+    def __cinit__(self, float[::1] array not None, tuple shape not None, tuple strides not None):
         cdef WeightLayout* w = &self.at
+        last = sum((n - 1) * stride for n, stride in zip(shape, strides))
+        if len(shape) != 4 or len(strides) != 4 or min(shape) < 1 or min(strides) < 1 or array.shape[0] < max(last + 1, *strides):
+            raise ValueError(f"Weights: {array.shape[0]} floats do not hold {shape} with strides {strides}")
         w.f, w.c, w.kh, w.kw = shape
         w.of_f, w.of_c, w.of_i, w.of_j = strides
-        last = sum((n - 1) * stride for n, stride in zip(shape, strides))
-        if min(shape) < 1 or min(strides) < 1 or array.shape[0] <= last:
-            raise ValueError(f"Weights: {array.shape[0]} floats do not hold {shape} with strides {strides}")
         self.shape, self.array, w.data = shape, array, &array[0]
 
 
@@ -347,7 +359,8 @@ cdef class PackWeights(Step):
     def __init__(
         self, Weights weight not None, float[::1] packed, Py_ssize_t out_lanes, Py_ssize_t in_lanes, bint transposed,
     ):
-        if out_lanes not in (8, 16) or in_lanes < 1:
+        self.bound = False
+        if out_lanes not in (8, 16) or not 1 <= in_lanes <= MOST_SIZE:
             raise ValueError(f"PackWeights: blocks of {in_lanes} by {out_lanes} channels")
         cdef WeightLayout* w = &weight.at
         cdef Packing* p = &self.packing
@@ -362,8 +375,11 @@ cdef class PackWeights(Step):
         size = out_blocks * block
         if self.kept and packed.shape[0] < size:
             raise ValueError(f"PackWeights: {packed.shape[0]} floats do not hold {size}")
+        if size >= 2**62:
+            raise ValueError(f"PackWeights: {size} floats are more than memory holds")
         self.out_block = block
         self.worth_threads = size > 50_000
+        self.bound = True
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, in_blocks = blocks(self.packing.n_in, self.packing.in_lanes)
@@ -391,7 +407,8 @@ cdef class Pieces:
     cdef readonly Py_ssize_t count, slots  # of all channel blocks, and of each
     cdef Py_ssize_t channel_blocks, batch_blocks, height, per_block
 
-    def __init__(self, Blocks x, Py_ssize_t height):
+    def __cinit__(self, Blocks x not None, Py_ssize_t height):
+        require(1 <= height <= x.at.h, "Pieces", f"expected 1 to {x.at.h} rows, got {height}")
         self.channel_blocks, self.batch_blocks, self.height = x.at.channel_blocks, x.at.batch_blocks, height
         self.per_block = min(height, blocks(SLOTS, self.channel_blocks * self.batch_blocks))
         self.slots = self.per_block * self.batch_blocks
@@ -450,4 +467,6 @@ cdef class Slices(Step):
 
     cdef Py_ssize_t most_rows(self):
         """Of the product's array, that go with one of the pieces."""
+        if self.pieces.height == 1:  # whatever the stride
+            return self.product.at.h
         return max(self.row_stride, self.product.at.h - (self.pieces.height - 1) * self.row_stride)

@@ -45,11 +45,9 @@ cdef class GatherPacking(Gather):
     width : output blocks of a part, at most. per_task : output blocks and images of a task, at most. slots : that the chunks
     of out's one pixel are cut into. scratch : scratch(count) gives float32 memory for a call.
     """
-    cdef object scratch
-    cdef const int[:, ::1] packed_terms  # the terms, their w counting from the first weight of their chunk
+    cdef const Py_ssize_t[:, ::1] packed_terms  # the terms, their w counting from the first weight of their chunk
     cdef const Py_ssize_t[:, ::1] sources  # where each term's weights lie in the weight, and for how many inputs
-    cdef float[::1] memory
-    cdef Py_ssize_t part_width, tap, most, slots, per_slot, per_thread, next_task
+    cdef Py_ssize_t part_width, tap, most, slots, per_slot, next_task
     cdef bint copying
 
     def __init__(
@@ -59,60 +57,69 @@ cdef class GatherPacking(Gather):
     ):
         per_f, images = per_task
         super().__init__(x, weights, bias, out, terms, relu, chunks, (per_f, 1, images))
+        self.bound = False
         if not self.one_pixel or width < 1:
             raise ValueError("GatherPacking: weights that meet several pixels are packed beforehand")
         if not 1 <= slots <= chunks or (slots > 1 and out.at.h * out.at.w > 1):
             raise ValueError("GatherPacking: slots are made of chunks, for one pixel")
         cdef Packing* w = &weights.packing
-        cdef Py_ssize_t taps = w.kh * w.kw, t, at
+        cdef Py_ssize_t taps = w.kh * w.kw
+        require(w.in_lanes == self.x_blocks.lanes and not scratch is None, "GatherPacking")
         self.copying = w.of_out == 1 and self.kernel == gather_16_blocked_16
         if self.copying:
             self.group = min(self.group, <Py_ssize_t>GATHER_MOST_16x1)
             self.groups = blocks(out.at.n, self.group)
             self.cut_batch()
-        self.per_groups = blocks(images, self.group)
+        self.per_groups = blocks(min(images, out.shape[0]), self.group)
         self.tasks_groups = blocks(self.groups, self.per_groups)
         self.part_width, self.scratch = min(width, per_f, out.at.channel_blocks), scratch
         self.tap, self.most = w.in_lanes * w.out_lanes, blocks(terms.most, chunks)
         self.per_thread = 2 * self.part_width * self.most * self.tap
         self.slots, self.per_slot = slots, out.size if slots > 1 else 0
-        sources = numpy.empty((terms.terms.shape[0], 2), numpy.intp)
-        packed_terms = numpy.array(terms.terms)
-        for t in range(terms.terms.shape[0]):
-            at = terms.terms[t, 1] // self.tap
-            sources[t] = tap_source(w, at // taps, at % taps), min(w.in_lanes, w.n_in - at // taps * w.in_lanes)
-        cuts = numpy.asarray(self.cuts)
+        packed_terms, cuts = numpy.array(terms.terms), numpy.asarray(self.cuts)
+        block, tap = numpy.divmod(packed_terms[:, 1] // self.tap, taps)
+        if not (0 <= block.min() and block.max() < blocks(w.n_in, w.in_lanes)):  # terms of no list
+            raise ValueError("GatherPacking: terms and weights do not belong together")
+        ins = numpy.minimum(w.in_lanes, w.n_in - block * w.in_lanes)
+        if (packed_terms[:, 2] > ins).any():
+            raise ValueError("GatherPacking: terms take more inputs than there are weights")
+        self.sources = numpy.stack([block * w.in_lanes * w.of_in + tap // w.kw * w.of_i + tap % w.kw * w.of_j, ins], axis=1)
         for first, last in zip(cuts[:-1], cuts[1:]):
             packed_terms[first:last, 1] = self.tap * numpy.arange(last - first)
-        self.packed_terms, self.sources = packed_terms, sources
+        self.packed_terms = packed_terms
+        self.for_all = self.slots * self.per_slot
+        self.bound = True
 
     cdef bint fills(self, PackWeights weights, Blocks out):
         return not weights.kept and blocks(weights.packing.n_out, weights.packing.out_lanes) >= out.channel_blocks
 
-    def __call__(self, int n_threads):
-        self.memory = self.scratch(self.slots * self.per_slot + n_threads * self.per_thread)
-        super().__call__(n_threads)
-
     cdef void run(self, int n_threads) noexcept nogil:
-        cdef Py_ssize_t thread, piece
+        cdef Py_ssize_t thread, cb
         self.next_task = 0
         for thread in prange(n_threads, schedule="static", num_threads=n_threads):
-            self.work(&self.memory[0] + self.slots * self.per_slot + thread * self.per_thread)
+            self.work(&self.scratch_memory[0] + self.for_all + thread * self.per_thread)
         if self.slots > 1:
-            for piece in prange(self.out.at.channel_blocks, schedule="static", num_threads=n_threads):
-                self.add_slots(piece)
+            for cb in prange(self.out.at.channel_blocks, schedule="static", num_threads=n_threads):
+                self.add_slots(cb)
 
-    cdef void add_slots(self, Py_ssize_t piece) noexcept nogil:
-        """In their order, in one of as many pieces as there are output blocks."""
-        cdef Py_ssize_t size = self.out.at.n * self.out.at.lanes, k, slot
-        cdef const float* sums = &self.memory[0] + piece * size
-        cdef float* out = self.out.at.data + piece * size
+    cdef void add_slots(self, Py_ssize_t cb) noexcept nogil:
+        """In their order, those of one output block, and its bias last."""
+        cdef Layout* out = &self.out.at
+        cdef const float* bias = &self.bias[0] + cb * out.lanes if self.finish & WITH_BIAS else NULL
+        cdef const float* sums
+        cdef float* target
+        cdef Py_ssize_t block, k, slot
         cdef lanes total
-        for k from 0 <= k < size by LANE_WIDTH:
-            total = (<const lanes*>(sums + k))[0]
-            for slot in range(1, self.slots):
-                total = total + (<const lanes*>(sums + slot * self.per_slot + k))[0]
-            (<lanes*>(out + k))[0] = lanes_relu(total) if self.finish else total
+        for block in range(out.batch_blocks):
+            target = block_at(out, block, cb)
+            sums = &self.scratch_memory[0] + (target - out.data)
+            for k from 0 <= k < rows_of(out, block) * out.lanes by LANE_WIDTH:
+                total = (<const lanes*>(sums + k))[0]
+                for slot in range(1, self.slots):
+                    total = total + (<const lanes*>(sums + slot * self.per_slot + k))[0]
+                if bias != NULL:
+                    total = total + (<const lanes*>(bias + k % out.lanes))[0]
+                (<lanes*>(target + k))[0] = lanes_relu(total) if self.finish & WITH_RELU else total
 
     cdef void work(self, float* packed) noexcept nogil:
         """One thread's tasks."""
@@ -145,7 +152,7 @@ cdef class GatherPacking(Gather):
         cdef const float* x
         cdef const float* bias = NULL
         cdef float* target
-        cdef float* out_data = out.data if self.slots == 1 else &self.memory[0] + here.slot * self.per_slot
+        cdef float* out_data = out.data if self.slots == 1 else &self.scratch_memory[0] + here.slot * self.per_slot
         cdef int flags = self.flags(here), rows
         cdef Cursor packing = self.cursor(ahead), fetched = packing
         cdef Py_ssize_t units = packing.left, calls = here.width * (here.group_last - here.group_first)
@@ -154,7 +161,7 @@ cdef class GatherPacking(Gather):
             for f in range(AHEAD):
                 self.fetch_unit(ahead, &fetched)
         for f in range(here.f_first, here.f_first + here.width):
-            if self.start:
+            if self.finish & WITH_BIAS:
                 bias = &self.bias[0] + f * out.lanes
             for group in range(here.group_first, here.group_last):
                 due += units
@@ -179,9 +186,8 @@ cdef class GatherPacking(Gather):
 
     cdef int flags(self, const Part* part) noexcept nogil:
         """What the part's tiles start from and end with."""
-        if part.chunk > self.chunks * part.slot // self.slots:
-            return FROM_OUT | (self.finish if part.chunk == self.chunks - 1 and self.slots == 1 else 0)
-        return (self.start if part.chunk == 0 else 0) | (self.finish if self.chunks == 1 else 0)
+        cdef int flags = FROM_OUT if part.chunk > self.chunks * part.slot // self.slots else 0
+        return flags | (self.finish if part.chunk == self.chunks - 1 and self.slots == 1 else 0)
 
     cdef Part part(self, Py_ssize_t task, Py_ssize_t index) noexcept nogil:
         """Of no width past the end of its task or of the tasks."""

@@ -17,7 +17,7 @@ cdef class Pixels:
     cdef readonly Py_ssize_t size
     cdef readonly float[::1] flat
 
-    def __init__(self, float[::1] array not None, tuple shape not None, tuple padding not None):
+    def __cinit__(self, float[::1] array not None, tuple shape not None, tuple padding not None):
         (n, c, h, w), (pad_h, pad_w) = shape, padding  # Python's integers, which do not overflow
         size = n * c * (h + 2 * pad_h) * (w + 2 * pad_w)
         if min(shape) < 1 or min(padding) < 0 or array.shape[0] < size:
@@ -34,6 +34,7 @@ def pack_pixels(const float[:, :, :, ::1] x not None, Pixels out not None, int n
     cdef float* target
     if (x.shape[0], x.shape[1], x.shape[2], x.shape[3]) != out.shape:
         raise ValueError(f"pack_pixels: expected x of shape {out.shape}")
+    team(n_threads)
     for n in range(x.shape[0]):
         for c in range(channels):
             for h in range(x.shape[2]):
@@ -48,8 +49,8 @@ cdef class Rows:
     cdef readonly Py_ssize_t size
     cdef const float[::1] flat
 
-    def __init__(self, tuple shape not None):
-        if len(shape) != 4 or min(shape) < 1 or shape[2:] != (1, 1):
+    def __cinit__(self, tuple shape not None):
+        if len(shape) != 4 or min(shape) < 1 or shape[2:] != (1, 1) or shape[0] * shape[1] >= 2**62:
             raise ValueError(f"Rows: {shape} are not vectors")
         self.shape, self.padding, self.size, self.flat = shape, (0, 0), shape[0] * shape[1], None
 
@@ -68,13 +69,15 @@ cdef class Pad(Step):
     cdef Py_ssize_t pad_h, pad_w
 
     def __init__(self, Blocks x not None, float[::1] out not None, tuple padding not None):
-        self.x, self.out = x, out
-        self.pad_h, self.pad_w = padding
+        self.bound = False
         n, _, h, w = x.shape
         size = x.channel_blocks * x.lanes * n * (h + 2 * padding[0]) * (w + 2 * padding[1])
         if x.at.batch_blocks != 1 or min(padding) < 0 or out.shape[0] < size:
             raise ValueError("Pad: out does not hold x with its padding")
+        self.x, self.out = x, out
+        self.pad_h, self.pad_w = padding
         memset(&out[0], 0, out.shape[0] * sizeof(float))
+        self.bound = True
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Layout* x = &self.x.at
@@ -89,7 +92,7 @@ cdef class Pad(Step):
 
 
 cdef class GatherFew(Step):
-    """out = start + Σ x · w over `terms`, from the offset x_rows[r] in x for row r = (p · OW + q) · N + n of out.
+    """out = Σ x · w over `terms`, + bias, from the offset x_rows[r] in x for row r = (p · OW + q) · N + n of out.
 
     x : floats, or Rows. pixel : floats in the unit of the terms' x. Others: Gather.
     """
@@ -98,51 +101,53 @@ cdef class GatherFew(Step):
     cdef const float[::1] x
     cdef float[::1] bias
     cdef PackWeights weights
-    cdef const int[:, ::1] terms
+    cdef const Py_ssize_t[:, ::1] terms
     cdef const Py_ssize_t[::1] x_rows
     cdef Py_ssize_t pixel, chunks, per_rows, tasks_rows
-    cdef int start, finish
+    cdef int finish  # flags of the last chunk
     cdef gather_rows kernel
 
     def __init__(
         self, x not None, Py_ssize_t pixel, const Py_ssize_t[::1] x_rows not None,
-        PackWeights weights not None, float[::1] bias, Blocks out not None, const int[:, ::1] terms not None, bint relu,
-        Py_ssize_t chunks, Py_ssize_t per_rows,
+        PackWeights weights not None, float[::1] bias, Blocks out not None,
+        const Py_ssize_t[:, ::1] terms not None, bint relu, Py_ssize_t chunks, Py_ssize_t per_rows,
     ):
-        if min(chunks, per_rows, pixel) < 1 or terms.shape[1] != 3 or min(min(term) for term in terms) < 0:
+        self.bound = False
+        table, rows = numpy.array(terms), numpy.array(x_rows)  # copies, which nobody changes after they were checked
+        if min(chunks, per_rows, pixel) < 1 or max(pixel, per_rows) > MOST_SIZE or not (
+            table.shape[1] == 3 and 1 <= chunks <= table.shape[0] and table.min() >= 0 and table.max() < 2**31
+        ):
             raise ValueError("GatherFew: empty tasks or wrong terms")
         if (
-            not weights.kept or weights.packing.out_lanes != out.lanes
+            not weights.bound or not weights.kept or weights.packing.out_lanes != out.lanes
             or weights.packed.shape[0] < out.channel_blocks * weights.out_block
-            or max(term[1] + term[2] * out.lanes for term in terms) > weights.out_block
+            or (table[:, 1] + table[:, 2] * out.lanes).max() > weights.out_block
         ):
             raise ValueError("GatherFew: the packed weights do not fill out's blocks")
-        self.pixel, self.x_rows, self.weights, self.bias, self.out = pixel, x_rows, weights, bias, out
-        if isinstance(x, Rows):
-            self.vectors = x
-        else:
-            self.x = x
-        self.terms, self.chunks, self.per_rows = terms, chunks, per_rows
-        self.start, self.finish = 0 if bias is None else FROM_BIAS, WITH_RELU if relu else 0
+        self.pixel, self.x_rows, self.weights, self.bias, self.out = pixel, rows, weights, bias, out
+        self.vectors, self.x = (x, None) if isinstance(x, Rows) else (None, x)
+        self.terms, self.chunks, self.per_rows = table, chunks, per_rows
+        self.finish = (0 if bias is None else WITH_BIAS) | (WITH_RELU if relu else 0)
         self.kernel = gather_16_listed if out.lanes == 16 else gather_8_listed
-        self.tasks_rows = blocks(x_rows.shape[0], per_rows)
-        reach = max(x_rows) + max(term[0] * pixel + term[2] for term in terms)
+        self.tasks_rows = blocks(rows.shape[0], per_rows)
+        reach = int(rows.max()) + int((table[:, 0] * pixel + table[:, 2]).max())
         if out.at.batch_blocks != 1 or x_rows.shape[0] != out.at.n * out.at.h * out.at.w or not (
-            min(x_rows) >= 0 and reach <= (x.size if isinstance(x, Rows) else self.x.shape[0])
+            rows.min() >= 0 and reach <= (x.size if isinstance(x, Rows) else self.x.shape[0])
         ):
             raise ValueError("GatherFew: x, x_rows and out do not belong together")
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("GatherFew: the bias does not fill out's blocks")
-        depth = sum(term[2] for term in terms)
+        depth = int(table[:, 2].sum())
+        self.worth_threads = False
         if self.vectors is not None:  # the weights come from memory
             self.worth_threads = out.channel_blocks * out.lanes * depth > 600_000
         self.worth_threads |= self.tasks_rows * out.channel_blocks > 1 and out.size * depth > 200_000
+        self.bound = True
 
     def __call__(self, int n_threads):
         if self.vectors is not None:
             self.x = self.vectors.flat
-            if self.x is None:
-                raise ValueError("GatherFew: its Rows hold nothing yet")
+            require(self.x is not None, "GatherFew", "its Rows hold nothing yet")
         super().__call__(n_threads)
 
     cdef void run(self, int n_threads) noexcept nogil:
@@ -156,11 +161,11 @@ cdef class GatherFew(Step):
         cdef Layout* out = &self.out.at
         cdef Py_ssize_t rows = min(self.per_rows, self.x_rows.shape[0] - first), count = self.terms.shape[0]
         cdef Py_ssize_t chunk, begin, end
-        cdef const float* bias = &self.bias[0] + f * out.lanes if self.start else NULL
+        cdef const float* bias = &self.bias[0] + f * out.lanes if self.bias is not None else NULL
         cdef int flags
         for chunk in range(self.chunks):
             begin, end = count * chunk // self.chunks, count * (chunk + 1) // self.chunks
-            flags = (self.start if chunk == 0 else FROM_OUT) | (self.finish if chunk == self.chunks - 1 else 0)
+            flags = (FROM_OUT if chunk > 0 else 0) | (self.finish if chunk == self.chunks - 1 else 0)
             self.kernel(
                 <int>rows, &self.x[0], &self.x_rows[first], self.pixel, <const pynn_term*>&self.terms[begin, 0],
                 end - begin, &self.weights.packed[0] + f * self.weights.out_block, 0, bias, flags,
@@ -169,31 +174,40 @@ cdef class GatherFew(Step):
 
 
 cdef class GatherOne(Step):
-    """out = start + Σ x · w for one image, all of whose pixels meet all weights: a matrix times a vector.
+    """out = Σ x · w + bias for one image, all of whose pixels meet all weights: a matrix times a vector.
 
-    As both lie in the order of the terms, x and each output block's weights are one run.
+    As both lie in the same order, x and each output block's weights are one run, but for a last block with idle channels: of
+    that each pixel is a run.
     """
     cdef Blocks x, out
     cdef PackWeights weights
     cdef float[::1] bias
+    cdef const Py_ssize_t[:, ::1] terms
     cdef int flags
     cdef vector_blocks kernel
 
     def __init__(
         self, Blocks x not None, PackWeights weights not None, float[::1] bias, Blocks out not None, bint relu
     ):
+        self.bound = False
         self.x, self.weights, self.bias, self.out = x, weights, bias, out
-        self.flags = (0 if bias is None else FROM_BIAS) | (WITH_RELU if relu else 0)
+        self.flags = (0 if bias is None else WITH_BIAS) | (WITH_RELU if relu else 0)
         self.kernel = vector_16 if out.lanes == 16 else vector_8
         if out.at.n * out.at.h * out.at.w != 1 or x.at.n != 1 or x.size * out.lanes != weights.out_block:
             raise ValueError("GatherOne: x, weights and out do not belong together")
         if weights.packing.out_lanes != out.lanes or not (
-            weights.kept and weights.packed.shape[0] >= out.channel_blocks * weights.out_block
+            weights.bound and weights.kept and weights.packed.shape[0] >= out.channel_blocks * weights.out_block
         ):
             raise ValueError("GatherOne: the packed weights do not fill out's blocks")
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("GatherOne: the bias does not fill out's blocks")
-        self.worth_threads = out.size * x.size > 600_000  # weights, which come from memory
+        pixels, whole = x.at.h * x.at.w, x.at.c // x.lanes * x.lanes
+        runs = [(0, 0, whole * pixels)] if whole else []
+        for at in range(whole * pixels, x.size, x.lanes):
+            runs.append((at, at * out.lanes, x.at.c - whole))
+        self.terms = numpy.array(runs, numpy.intp)
+        self.worth_threads = <double>out.size * x.size > 600_000  # weights, which come from memory
+        self.bound = True
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task
@@ -203,7 +217,7 @@ cdef class GatherOne(Step):
     cdef void task(self, Py_ssize_t f) noexcept nogil:
         cdef Layout* out = &self.out.at
         self.kernel(
-            <int>min(8, out.channel_blocks - f), self.x.at.data, self.x.size,
+            <int>min(8, out.channel_blocks - f), self.x.at.data, <const pynn_term*>&self.terms[0, 0], self.terms.shape[0],
             &self.weights.packed[0] + f * self.weights.out_block, self.weights.out_block,
-            &self.bias[0] + f * out.lanes if self.flags & FROM_BIAS else NULL, self.flags, out.data + f * out.lanes,
+            &self.bias[0] + f * out.lanes if self.flags & WITH_BIAS else NULL, self.flags, out.data + f * out.lanes,
         )

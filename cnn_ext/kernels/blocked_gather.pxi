@@ -22,50 +22,70 @@ cdef enum:
 
 
 cdef class Terms:
-    """The lists of terms of all pixels: `terms` (T, 3) int32 of x, w and k, list l being first[l] … first[l + 1] − 1."""
-    cdef const int[:, ::1] terms
+    """The lists of terms of all pixels: `terms` (T, 3) of x, w and k, list l being first[l] … first[l + 1] − 1."""
+    cdef const Py_ssize_t[:, ::1] terms
     cdef const Py_ssize_t[::1] first, row_class, row_first, column_class, column_first
-    cdef Py_ssize_t n_column_classes, most
+    cdef Py_ssize_t n_column_classes
+    cdef readonly Py_ssize_t most  # terms of a list, at most
 
-    def __init__(
-        self, const int[:, ::1] terms not None, const Py_ssize_t[::1] first not None,
+    def __cinit__(
+        self, const Py_ssize_t[:, ::1] terms not None, const Py_ssize_t[::1] first not None,
         const Py_ssize_t[::1] row_class not None, const Py_ssize_t[::1] row_first not None,
         const Py_ssize_t[::1] column_class not None, const Py_ssize_t[::1] column_first not None,
     ):
-        cdef Py_ssize_t lists = (max(row_class) + 1) * (max(column_class) + 1)
+        # Copies, which nobody changes after they were checked.
+        table, ends = numpy.array(terms), numpy.array(first)
+        rows = numpy.stack([numpy.asarray(row_class), numpy.asarray(row_first)])
+        columns = numpy.stack([numpy.asarray(column_class), numpy.asarray(column_first)])
+        if not (rows.size and columns.size and min(rows.min(), columns.min()) >= 0 and max(rows.max(), columns.max()) < 2**31):
+            raise ValueError("Terms: expected a class and a place from 0 to 2**31 - 1 of each row and column")
+        lists = (int(rows[0].max()) + 1) * (int(columns[0].max()) + 1)
         if (
-            terms.shape[1] != 3 or first.shape[0] != lists + 1 or min(*row_class, *column_class, first[0]) < 0
-            or row_first.shape[0] != row_class.shape[0] or column_first.shape[0] != column_class.shape[0]
-            or any(first[i] > first[i + 1] for i in range(lists)) or first[lists] > terms.shape[0]
+            table.shape[0] < 1 or table.shape[1] != 3 or ends.shape[0] != lists + 1 or ends[0] < 0
+            or (numpy.diff(ends) < 0).any() or ends[lists] > table.shape[0]
         ):
             raise ValueError("Terms: lists, classes and places do not belong together")
-        self.terms, self.first, self.row_class, self.row_first = terms, first, row_class, row_first
-        self.column_class, self.column_first = column_class, column_first
-        self.n_column_classes = max(column_class) + 1
-        self.most = max(first[i + 1] - first[i] for i in range(first.shape[0] - 1))
-
+        self.terms, self.first, self.row_class, self.row_first = table, ends, rows[0], rows[1]
+        self.column_class, self.column_first = columns[0], columns[1]
+        self.n_column_classes = int(columns[0].max()) + 1
+        self.most = numpy.diff(ends).max()
 
     cdef bint fit(
         self, const Layout* out, Py_ssize_t width, Py_ssize_t pixels, Py_ssize_t c, Py_ssize_t most, Py_ssize_t weights
     ):
         """Whether all terms of out's pixels lie within `pixels` of x, `width` in a row, of c values each, and within so many
         weights; none being longer than `most`."""
-        cdef Py_ssize_t p, q, which, t, place
         if self.row_class.shape[0] != out.h or self.column_class.shape[0] != out.w:
             return False
-        for t in range(self.first[self.first.shape[0] - 1]):
-            if not 0 <= self.terms[t, 2] <= most:
-                return False
-            if self.terms[t, 1] < 0 or self.terms[t, 1] + self.terms[t, 2] * out.lanes > weights:
-                return False
-        for p in range(out.h):
-            for q in range(out.w):
-                which = self.row_class[p] * self.n_column_classes + self.column_class[q]
-                for t in range(self.first[which], self.first[which + 1]):
-                    place = self.row_first[p] * width + self.column_first[q] + self.terms[t, 0]
-                    if place < 0 or place * c + self.terms[t, 2] > pixels * c:
-                        return False
-        return True
+        used = numpy.asarray(self.terms)[self.first[0]:self.first[self.first.shape[0] - 1]]
+        if used.size == 0:
+            return True
+        x, w, k = used.T
+        if (k < 0).any() or (k > most).any() or (w < 0).any() or (w > weights).any() or (w + k * out.lanes > weights).any():
+            return False
+        if (x < -pixels).any() or (x > pixels).any():  # so that sums with them do not overflow
+            return False
+        # Rows and columns of a class have the same terms: the first and the last of its places are enough.
+        first_row, last_row = places_of(self.row_class, self.row_first)
+        first_column, last_column = places_of(self.column_class, self.column_first)
+        if max(last_row) > pixels // width or max(last_column) > width:
+            return False
+        lists = numpy.repeat(numpy.arange(self.first.shape[0] - 1), numpy.diff(self.first))
+        row, column = lists // self.n_column_classes, lists % self.n_column_classes
+        lowest = first_row[row] * width + first_column[column] + x
+        highest = last_row[row] * width + last_column[column] + x
+        there = (last_row[row] >= 0) & (last_column[column] >= 0)  # a class that nobody has has no places
+        return not (there & ((lowest < 0) | (highest * c + k > pixels * c))).any()
+
+
+cdef tuple places_of(const Py_ssize_t[::1] which, const Py_ssize_t[::1] first):
+    """The least and the largest place of each class; the largest is −1 where there are none."""
+    classes = numpy.asarray(which)
+    low, high = numpy.zeros(classes.max() + 1, numpy.intp), numpy.full(classes.max() + 1, -1, numpy.intp)
+    numpy.maximum.at(high, classes, first)
+    low[:] = high
+    numpy.minimum.at(low, classes, first)
+    return low, high
 
 
 cdef struct Range:
@@ -73,7 +93,7 @@ cdef struct Range:
 
 
 cdef class Gather(Step):
-    """out[p, q] = start + Σ x · w over the pixel's terms; ReLU where `relu`.
+    """out[p, q] = Σ x · w over the pixel's terms, + bias; ReLU where `relu`.
 
     x : Blocks or Image. weights : how they are packed, and where. bias : out's channels, whole blocks, or None. chunks :
     pieces that the terms are taken in. per_task : output blocks, rows and groups of images of a task; a group is a block of x
@@ -90,11 +110,8 @@ cdef class Gather(Step):
     cdef Py_ssize_t width, c, chunks, group, groups, together
     cdef Py_ssize_t each_f, per_f, per_rows, per_groups, tasks_f, tasks_rows, tasks_groups
     cdef bint one_pixel
-    cdef Slices then
-    cdef object rows_scratch  # for the rows that `then` alone reads; None where `out` is to hold them
-    cdef float[::1] rows_memory
-    cdef Py_ssize_t rows_each  # floats of a thread's
-    cdef int start, finish
+    cdef Slices then  # where it alone reads `out`, rows pass through scratch memory
+    cdef int finish  # flags of the last chunk
     cdef const float* x_data
     cdef gather_rows kernel
 
@@ -102,20 +119,26 @@ cdef class Gather(Step):
         self, x not None, PackWeights weights not None, float[::1] bias, Blocks out not None,
         Terms terms not None, bint relu, Py_ssize_t chunks, tuple per_task not None,
     ):
-        if chunks < 1 or min(per_task) < 1:
+        self.bound = False
+        if not 1 <= chunks <= MOST_SIZE or len(per_task) != 3 or min(per_task) < 1:
             raise ValueError("Gather: empty tasks")
+        require(weights.bound, "Gather", "its weights are not bound")
+        self.then = self.scratch = None
+        self.for_all = self.per_thread = 0
         self.out, self.weights, self.bias = out, weights, bias
         self.terms, self.chunks = terms, chunks
-        self.start, self.finish = 0 if bias is None else FROM_BIAS, WITH_RELU if relu else 0
+        self.finish = (0 if bias is None else WITH_BIAS) | (WITH_RELU if relu else 0)
         self.each_f = 3 if out.lanes == 8 and out.channel_blocks == 3 and per_task[0] == 3 else 1
         self.group = min(out.at.batch, <Py_ssize_t>GROUP)
         if isinstance(x, Image):
-            self.x_image, self.width, self.c = x, (<Image>x).at.w, (<Image>x).at.c
+            self.x_image, self.x_blocks, self.one_pixel = x, None, False
+            self.width, self.c = self.x_image.at.w, self.x_image.at.c
             self.x_data = self.x_image.at.data
             self.kernel = gather_16_image if out.lanes == 16 else gather_8x3_image if self.each_f == 3 else gather_8_image
             self.group = min(self.group, <Py_ssize_t>BATCH)
         else:
-            self.x_blocks, self.width, self.c = x, (<Blocks>x).at.w, 1
+            self.x_blocks, self.x_image = x, None
+            self.width, self.c = self.x_blocks.at.w, 1
             self.x_data = self.x_blocks.at.data
             self.group = min(self.group, self.x_blocks.at.batch)
             self.one_pixel = out.at.h * out.at.w == 1 or self.x_blocks.at.h * self.x_blocks.at.w == 1
@@ -126,7 +149,8 @@ cdef class Gather(Step):
             else:
                 self.kernel = gather_8_blocked_16 if x.lanes == 16 else gather_8_blocked_8
         self.groups, self.together = blocks(out.at.n, self.group), GROUP // self.group
-        self.per_f, self.per_rows, self.per_groups = per_task
+        self.per_f, self.per_rows = min(per_task[0], out.channel_blocks), min(per_task[1], out.shape[2])
+        self.per_groups = min(per_task[2], self.groups)
         self.tasks_f, self.tasks_rows = blocks(out.at.channel_blocks, self.per_f), blocks(out.at.h, self.per_rows)
         self.tasks_groups = blocks(self.groups, self.per_groups)
         if self.x_image is not None:
@@ -142,16 +166,21 @@ cdef class Gather(Step):
             raise ValueError("Gather: the packed weights do not fill out's blocks")
         if bias is not None and bias.shape[0] < out.channel_blocks * out.lanes:
             raise ValueError("Gather: the bias does not fill out's blocks")
-        self.worth_threads = out.size * terms.most * 16 > 1_500_000
-        self.cuts = numpy.array([
-            terms.first[l] + (terms.first[l + 1] - terms.first[l]) * chunk // chunks
-            for l in range(terms.first.shape[0] - 1) for chunk in range(chunks + 1)
-        ], numpy.intp)
+        self.worth_threads = <double>out.size * terms.most * 16 > 1_500_000
+        ends = numpy.asarray(terms.first)
+        self.cuts = (ends[:-1, None] + numpy.diff(ends)[:, None] * numpy.arange(chunks + 1) // chunks).reshape(-1)
         self.cut_batch()
+        self.bound = True
 
-    cdef void cut_batch(self):
-        """Groups of `group` images."""
+    cdef bint cut_batch(self) except False:
+        """Groups of `group` images, none of which lies in two blocks."""
         cdef Py_ssize_t t, pixel, first
+        whole = self.out.batch % self.group == 0 or self.out.at.batch_blocks == 1
+        if self.x_image is None:
+            whole = whole and (self.x_blocks.batch % self.group == 0 or self.x_blocks.at.batch_blocks == 1)
+        else:
+            whole = whole and (self.group == BATCH or self.groups == 1)
+        require(whole, "Gather", "x and out are in different blocks of images")
         places = numpy.empty((self.groups, 4), numpy.intp)
         for t in range(self.groups):
             if self.x_image is None:
@@ -162,6 +191,7 @@ cdef class Gather(Step):
             first = group_of(&self.out.at, t * self.group, 0, &pixel) - self.out.at.data
             places[t, 2:] = first, pixel
         self.places = places
+        return True
 
     cdef bint fills(self, PackWeights weights, Blocks out):
         """Whether the weights are where this class looks for them."""
@@ -174,18 +204,15 @@ cdef class Gather(Step):
         nowhere kept; or None. Returns whether that can be; if so, the step must not be called on its own. A slot has one
         output block, so that x is read once for each: with many of them that costs more than it saves.
         """
-        if self.then is not None or self.one_pixel or self.each_f != 1 or self.group != BATCH or not then.joins(self.out):
+        if not (self.bound and then.bound) or self.then is not None or self.one_pixel or self.each_f != 1:
+            return False
+        if self.group != BATCH or self.out.at.batch != BATCH or not then.joins(self.out):
             return False
         if self.out.at.channel_blocks > 4:
             return False
-        self.then, self.per_f, self.per_groups, self.rows_scratch = then, 1, 1, scratch
-        self.rows_each = then.most_rows() * self.out.at.w * BATCH * self.out.lanes
+        self.then, self.per_f, self.per_groups, self.scratch = then, 1, 1, scratch
+        self.per_thread = then.most_rows() * self.out.at.w * BATCH * self.out.lanes
         return True
-
-    def __call__(self, int n_threads):
-        if self.rows_scratch is not None:
-            self.rows_memory = self.rows_scratch(n_threads * self.rows_each)
-        super().__call__(n_threads)
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, tasks = self.tasks_f * self.tasks_groups * self.tasks_rows
@@ -203,10 +230,10 @@ cdef class Gather(Step):
         cdef float* rows
         for row in range(self.then.pieces.first(slot), self.then.pieces.last(slot)):
             p = row * self.then.row_stride
-            if self.rows_scratch is None:
+            if self.scratch is None:
                 rows = row_at(&self.out.at, block, f, p)
             else:
-                rows = &self.rows_memory[0] + threadid() * self.rows_each
+                rows = &self.scratch_memory[0] + threadid() * self.per_thread
             self.gather(f, block, p, self.then.row_after(row + 1), 0, self.out.at.w, rows)
             self.then.rows(slot, row, row + 1, rows)
 
@@ -248,9 +275,9 @@ cdef class Gather(Step):
         cdef Layout* out = &self.out.at
         cdef const pynn_term* terms = <const pynn_term*>&self.terms.terms[0, 0]
         cdef const float* w = &self.weights.packed[0] + f * self.weights.out_block
-        cdef const float* bias = &self.bias[0] + f * out.lanes if self.start else NULL
+        cdef const float* bias = &self.bias[0] + f * out.lanes if self.bias is not None else NULL
         cdef int images = <int>min(self.group, out.n - group * self.group)
-        cdef int flags = (self.start if chunk == 0 else FROM_OUT) | (self.finish if chunk == self.chunks - 1 else 0)
+        cdef int flags = (FROM_OUT if chunk > 0 else 0) | (self.finish if chunk == self.chunks - 1 else 0)
         cdef Py_ssize_t p, q, x_pixel = self.places[group, 1], out_pixel = self.places[group, 3]
         cdef const float* x = self.x_data + self.places[group, 0]
         cdef Range some

@@ -14,7 +14,7 @@ cdef class Norm:
     cdef float[::1] mean, var, scale, shift, a, b, c, rest, weight, bias, dweight, dbias
     cdef double eps
 
-    def __init__(
+    def __cinit__(
         self, float[:, ::1] memory not None, float[::1] weight not None, float[::1] bias not None,
         float[::1] dweight not None, float[::1] dbias not None, double eps,
     ):
@@ -86,12 +86,14 @@ cdef class NormStatistics(Slices):
     cdef double[:, :, ::1] slots  # (slots, mean and Σ of squares around it, lanes)
 
     def __init__(self, Blocks x not None, Norm norm not None):
+        self.bound = False
         if not norm.fits(x):
             raise ValueError("NormStatistics: x and norm do not belong together")
         self.x, self.norm, self.pieces = x, norm, Pieces(x, x.at.h)
         self.product, self.row_stride, self.apart = x, 1, True
         self.slots = numpy.zeros((self.pieces.count, 2, x.lanes))
         self.worth_threads = x.size > 100_000
+        self.bound = True
 
     cdef void finish(self) noexcept nogil:
         cdef Py_ssize_t channel_block
@@ -197,6 +199,7 @@ cdef class ChannelSums(Slices):
         self, Blocks dout not None, Blocks out, bint relu, Norm norm, Blocks x, double count, float[::1] dbias
     ):
         """count : values of a channel that the norm's mean was taken over."""
+        self.bound = False
         if (
             (relu and out is None) or (out is not None and not alike(out, dout))
             or (x is not None and not alike(x, dout))
@@ -208,6 +211,7 @@ cdef class ChannelSums(Slices):
         self.dbias, self.count, self.pieces = dbias, count, Pieces(dout, dout.at.h)
         self.slots = numpy.zeros((self.pieces.count, 2, dout.lanes))
         self.worth_threads = dout.size > 100_000
+        self.bound = True
 
     cdef void finish(self) noexcept nogil:
         cdef Py_ssize_t slot, cb, k, first

@@ -55,13 +55,11 @@ cdef class Outer(Step):
     cdef Image x_image
     cdef Weights grad
     cdef UnitBackward before
-    cdef object scratch
-    cdef float[::1] thread_memory
     cdef const Py_ssize_t[::1] x_rows  # of an image, where the rows of all taps × channels begin; or None
     cdef Pieces pieces
     cdef Axis rows, columns
     cdef float[::1] memory
-    cdef Py_ssize_t slots, in_lanes, in_blocks, block, each_f, per_thread
+    cdef Py_ssize_t slots, in_lanes, in_blocks, block, each_f
     cdef outer_rows kernel
 
     def __init__(
@@ -69,6 +67,13 @@ cdef class Outer(Step):
         tuple dilation not None, Py_ssize_t slots, float[::1] memory,
     ):
         cdef WeightLayout* g = &grad.at
+        self.bound = False
+        if not len(stride) == len(padding) == len(dilation) == 2 or max(*stride, *padding, *dilation) > MOST_SIZE:
+            raise ValueError(f"Outer: stride {stride}, padding {padding}, dilation {dilation}")
+        if min(*stride, *padding, *dilation) < 0:
+            raise ValueError(f"Outer: stride {stride}, padding {padding}, dilation {dilation}")
+        self.before = self.scratch = self.x_image = self.x_blocks = None
+        self.for_all = self.per_thread = 0
         self.dy, self.grad, self.slots, self.memory, self.each_f = dy, grad, slots, memory, 1
         if isinstance(x, Image):
             self.x_image, self.in_lanes, self.in_blocks = x, g.c, 1
@@ -101,12 +106,19 @@ cdef class Outer(Step):
             self.x_blocks is None or dy.at.h * dy.at.w != 1 or (x.shape[2], x.shape[3]) != (g.kh, g.kw) or any(padding)
         ):
             raise ValueError("Outer: outputs of several pixels need memory")
-        if slots < 1 or memory is not None and memory.shape[0] < slots * dy.channel_blocks * self.in_blocks * self.block:
+        size = slots * (<object>dy.channel_blocks) * self.in_blocks * self.block  # Python's integers, which do not overflow
+        if slots < 1 or memory is not None and memory.shape[0] < size:
             raise ValueError("Outer: memory does not hold its slots")
-        self.worth_threads = dy.size * g.kh * g.kw * g.c > 1_000_000
+        if memory is None and not (
+            (x.batch % min(x.batch, dy.batch) == 0 or self.x_blocks.at.batch_blocks == 1)
+            and (dy.batch % min(x.batch, dy.batch) == 0 or dy.at.batch_blocks == 1)
+        ):
+            raise ValueError("Outer: x and dy are in different blocks of images")
+        self.worth_threads = <double>dy.size * g.kh * g.kw * g.c > 1_000_000
         self.x_rows = None
         if self.kernel == outer_16_image:
             self.list_rows()
+        self.bound = True
 
     cdef void list_rows(self):
         """All taps in one list of rows, where that makes fewer tiles than each row of taps by itself."""
@@ -123,18 +135,15 @@ cdef class Outer(Step):
         scratch : scratch(count) gives float32 memory for a call. Returns whether that can be; if so, the step must not be
         called on its own, and nothing else may read dy.
         """
-        if self.x_image is None or self.before is not None or not before.joins(self.dy):
+        if not (self.bound and before.bound) or self.x_image is None or self.before is not None:
+            return False
+        if not before.joins(self.dy):
             return False
         if before.pieces.slots > self.slots:
             return False
         self.before, self.pieces, self.slots, self.scratch = before, before.pieces, before.pieces.slots, scratch
         self.per_thread = before.most_rows() * self.dy.at.w * BATCH * self.dy.lanes * self.each_f
         return True
-
-    def __call__(self, int n_threads):
-        if self.scratch is not None:
-            self.thread_memory = self.scratch(n_threads * self.per_thread)
-        super().__call__(n_threads)
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, pairs = self.dy.channel_blocks * self.in_blocks
@@ -230,7 +239,7 @@ cdef class Outer(Step):
             if self.before is None:
                 self.image_row(tile, block, p, row_at(dy, block, f, p), dy.h * row)
             else:
-                dy_row = &self.thread_memory[0] + threadid() * self.per_thread
+                dy_row = &self.scratch_memory[0] + threadid() * self.per_thread
                 for i in range(self.each_f):  # slots of one output block follow one another
                     self.before.rows(slot + i * self.slots, p, p + 1, dy_row + i * each)
                 for i in range(p * self.before.row_stride, self.before.row_after(p + 1)):

@@ -7,6 +7,7 @@ cdef class Activation(Step):
     cdef float negative_slope
 
     def __init__(self, int function, Blocks x not None, Blocks dout, Blocks out not None, float negative_slope):
+        self.bound = False
         if not alike(x, out) or (dout is not None and not alike(dout, x)):
             raise ValueError("Activation: arrays of different shapes")
         if function not in ACTIVATIONS.values():
@@ -14,6 +15,7 @@ cdef class Activation(Step):
         self.function, self.negative_slope, self.x, self.out = function, negative_slope, x.flat, out.flat
         self.dout = None if dout is None else dout.flat
         self.worth_threads = x.size > (100_000 if function in (RELU, LEAKY_RELU) else 15_000)
+        self.bound = True
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t block
@@ -31,10 +33,12 @@ cdef class Combine(Step):
     cdef bint product
 
     def __init__(self, Blocks x not None, Blocks y not None, Blocks out not None, bint product):
+        self.bound = False
         self.x, self.y, self.out, self.product = x.flat, y.flat, out.flat, product
         if not (alike(x, y) and alike(x, out)):
             raise ValueError("Combine: arrays of different shapes")
         self.worth_threads = x.size > 100_000
+        self.bound = True
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t block

@@ -2,11 +2,14 @@
 # memory. Channels are lanes: a window's maximum is a vertical maximum.
 
 cdef struct PoolWindow:
-    int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w
+    Py_ssize_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w
 
 
-cdef void set_window(PoolWindow* w, tuple sizes):
+cdef bint set_window(PoolWindow* w, tuple sizes) except False:
+    if len(sizes) != 6 or max(sizes) > MOST_SIZE:
+        raise ValueError(f"Unit: expected a window (KH, KW, SH, SW, PH, PW) of up to {MOST_SIZE} pixels, got {sizes}")
     w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.pad_h, w.pad_w = sizes
+    return True
 
 
 cdef bint windows_apart(const PoolWindow* w) noexcept:
@@ -46,7 +49,7 @@ cdef Windows windows_at(
 
 cdef bint indexes(const uint8_t[::1] index, const PoolWindow* w, Blocks out):
     """Whether an index has a byte for each value of `out`, and a byte numbers the pixels of a window."""
-    return index.shape[0] >= out.size and <Py_ssize_t>w.kernel_h * w.kernel_w <= 256
+    return index.shape[0] >= out.size and w.kernel_h * w.kernel_w <= 256
 
 
 cdef class Unit(Slices):
@@ -66,6 +69,7 @@ cdef class Unit(Slices):
         Blocks picked,
     ):
         """window : (KH, KW, SH, SW, PH, PW)."""
+        self.bound = False
         self.x, self.out, self.norm, self.relu, self.index, self.picked = x, out, norm, relu, index, picked
         set_window(&self.window, window)
         self.pieces = Pieces(out, out.at.h)
@@ -77,6 +81,7 @@ cdef class Unit(Slices):
             or (picked is not None and not alike(picked, out))
         ):
             raise ValueError("Unit: x, out, norm, window, index and picked do not belong together")
+        self.bound = True
 
     cdef void rows(self, Py_ssize_t slot, Py_ssize_t first, Py_ssize_t last, float* x) noexcept nogil:
         cdef Py_ssize_t block = self.pieces.block(slot), cb = self.pieces.channel_block(slot), p, q

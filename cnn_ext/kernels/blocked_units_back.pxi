@@ -16,6 +16,7 @@ cdef class UnitBackward(Slices):
         const uint8_t[::1] index, Blocks dx not None,
     ):
         cdef PoolWindow w
+        self.bound = False
         set_window(&w, window)
         self.point = w.kernel_h * w.kernel_w == 1 and w.stride_h * w.stride_w == 1
         if (
@@ -34,6 +35,7 @@ cdef class UnitBackward(Slices):
         self.worth_threads = dx.size > 100_000
         if not self.apart and norm is not None:
             raise ValueError("UnitBackward: overlapping windows and a norm are separate units")
+        self.bound = True
 
     cdef void slot(self, Py_ssize_t slot) noexcept nogil:
         cdef Layout* x = &self.dx.at

@@ -64,6 +64,7 @@ cdef class TransformWeights(PackWeights):
     ):
         super().__init__(weight, packed, out_lanes, in_lanes, transposed)
         cdef Packing* p = &self.packing
+        self.bound = False
         if (p.kh, p.kw) != (3, 3) or in_lanes not in (8, 16):
             raise ValueError("TransformWeights: expected 3 × 3 taps of blocks of 8 or 16 channels")
         self.transposed = transposed
@@ -72,6 +73,7 @@ cdef class TransformWeights(PackWeights):
         self.place = odd_lines(self.out_blocks * self.out_block)
         if not self.kept or packed.shape[0] < PLACES * self.place:
             raise ValueError(f"TransformWeights: expected {PLACES * self.place} floats to keep the weights in")
+        self.bound = True
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task
@@ -97,10 +99,9 @@ cdef class Winograd(Step):
     """
     cdef Blocks x, out
     cdef TransformWeights weights
-    cdef float[::1] bias, memory
-    cdef const int[:, ::1] terms
-    cdef object scratch
-    cdef Py_ssize_t top, left, tiles_h, tiles_w, slices, group, most_rows, v_place, m_place, per_thread
+    cdef float[::1] bias
+    cdef const Py_ssize_t[:, ::1] terms
+    cdef Py_ssize_t top, left, tiles_h, tiles_w, slices, group, most_rows, v_place, m_place
     cdef bint relu
     cdef gather_rows kernel
 
@@ -109,6 +110,9 @@ cdef class Winograd(Step):
         tuple origin not None, bint relu, Py_ssize_t tiles, Py_ssize_t group, scratch not None,
     ):
         cdef Packing* p = &weights.packing
+        self.bound = False
+        if not weights.bound or len(origin) != 2 or max(map(abs, origin)) > MOST_SIZE or scratch is None:
+            raise ValueError("Winograd: its weights are not bound, or there is no such origin")
         self.x, self.weights, self.bias, self.out, self.relu, self.scratch = x, weights, bias, out, relu, scratch
         self.top, self.left = origin
         if x.at.n != out.at.n or x.at.batch != BATCH or out.at.batch != BATCH or tiles < 1 or group < 1:
@@ -123,25 +127,22 @@ cdef class Winograd(Step):
             self.kernel = gather_8_blocked_16 if x.lanes == 16 else gather_8_blocked_8
         size = x.lanes * out.lanes
         self.terms = numpy.array([
-            (b, b * size, min(x.lanes, blocks(x.at.c - b * x.lanes, 8) * 8)) for b in range(x.channel_blocks)
-        ], numpy.int32)
+            (b, b * size, min(x.lanes, x.at.c - b * x.lanes)) for b in range(x.channel_blocks)
+        ], numpy.intp)
         self.tiles_h, self.tiles_w = blocks(out.at.h, TILE), blocks(out.at.w, TILE)
-        self.slices = blocks(self.tiles_h * self.tiles_w, tiles)
+        self.slices = blocks(self.tiles_h * self.tiles_w, min(tiles, self.tiles_h * self.tiles_w))
         self.group = min(group, out.at.channel_blocks)
         self.most_rows = blocks(self.tiles_h * self.tiles_w, self.slices) * BATCH
         self.v_place = odd_lines(x.channel_blocks * self.most_rows * x.lanes)
         self.m_place = odd_lines(self.most_rows * out.lanes)
         self.per_thread = PLACES * (self.v_place + self.group * self.m_place) + 2 * PIXEL
-        self.worth_threads = x.at.n * x.at.c * self.tiles_h * self.tiles_w * PLACES * out.at.c > 1_000_000
-
-    def __call__(self, int n_threads):
-        self.memory = self.scratch(n_threads * self.per_thread)
-        super().__call__(n_threads)
+        self.worth_threads = <double>x.at.n * x.at.c * self.tiles_h * self.tiles_w * PLACES * out.at.c > 1_000_000
+        self.bound = True
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task
         for task in prange(self.x.at.batch_blocks * self.slices, schedule="dynamic", num_threads=n_threads):
-            self.task(task // self.slices, task % self.slices, &self.memory[0] + threadid() * self.per_thread)
+            self.task(task // self.slices, task % self.slices, &self.scratch_memory[0] + threadid() * self.per_thread)
 
     cdef void task(self, Py_ssize_t block, Py_ssize_t piece, float* memory) noexcept nogil:
         cdef Layout* x = &self.x.at

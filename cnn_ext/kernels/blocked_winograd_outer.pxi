@@ -19,25 +19,27 @@ cdef class OuterWinograd(Outer):
         float[::1] memory not None, Py_ssize_t c_group, Py_ssize_t f_group, Py_ssize_t units, scratch not None,
     ):
         super().__init__(x, dy, grad, (1, 1), padding, (1, 1), slots, memory)
-        if (grad.at.kh, grad.at.kw) != (3, 3) or x.at.batch != BATCH or min(c_group, f_group, units) < 1:
+        self.bound = False
+        if (grad.at.kh, grad.at.kw) != (3, 3) or x.at.batch != BATCH or min(c_group, f_group, units) < 1 or scratch is None:
             raise ValueError("OuterWinograd: expected 3 × 3 taps, blocks of twelve images and some work for a task")
         self.c_group, self.f_group = min(c_group, x.at.channel_blocks), min(f_group, dy.at.channel_blocks)
-        self.units_each, self.scratch = units, scratch
         self.tiles_w = blocks(dy.at.w, TILE)
         self.tiles = blocks(dy.at.h, TILE) * self.tiles_w
         if slots > dy.at.batch_blocks * self.tiles:
             raise ValueError("OuterWinograd: more slots than units")
-        self.most_rows = units * BATCH
+        self.units_each, self.scratch = min(units, dy.at.batch_blocks * self.tiles), scratch
+        self.most_rows = self.units_each * BATCH
         self.x_place = odd_lines(self.c_group * self.most_rows * x.lanes)
         self.dy_place = odd_lines(self.f_group * self.most_rows * dy.lanes)
         self.sum_place = odd_lines(self.c_group * self.f_group * x.lanes * dy.lanes)
         self.per_thread = PIXEL + PLACES * (self.x_place + self.dy_place + self.sum_place)
+        self.bound = True
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task, pairs = self.dy.channel_blocks * self.in_blocks
         cdef Py_ssize_t groups = blocks(self.in_blocks, self.c_group) * blocks(self.dy.channel_blocks, self.f_group)
         for task in prange(self.slots * groups, schedule="dynamic", num_threads=n_threads):
-            self.task(task % groups, task // groups, &self.thread_memory[0] + threadid() * self.per_thread)
+            self.task(task % groups, task // groups, &self.scratch_memory[0] + threadid() * self.per_thread)
         for task in prange(pairs, schedule="static", num_threads=n_threads):
             self.reduce(task)
 

@@ -1,14 +1,15 @@
 /* Register tiles of the blocked layout (blocked.pxi), for float.
  *
- * gather: out[row, :] = start + Σ_terms Σ_k x[row, k] · w[k, :]   (convolution and fully-connected, forward and input)
- * outer:  out[row, :] (+)= Σ_runs Σ_k x[k, row] · dy[k, :]        (their weight gradients)
- * vector: out[block, :] = start + Σ_k x[k] · w[block, k, :]       (fully-connected forward, of one image)
+ * gather: out[row, :] (+)= Σ_terms Σ_k x[row, k] · w[k, :] + bias   (convolution and fully-connected, forward and input)
+ * outer:  out[row, :] (+)= Σ_runs Σ_k x[k, row] · dy[k, :]          (their weight gradients)
+ * vector: out[block, :] = Σ_terms Σ_k x[k] · w[block, k, :] + bias  (fully-connected forward, of one image)
  *
  * A row of `out`, `w` and `dy` is one channel block: LANES = 16 or 8 floats, whole vectors of the instruction set; of three
  * blocks of 8, gather and outer take a row each at once, as one alone would load more than it multiplies. As many
  * rows are taken at a time as leave the accumulators, the vectors of w or dy and a broadcast in registers: bounds are
  * compile-time constants, and every loop over them is unrolled. Each element of `out` is one chain of multiply-adds in
- * the order of the terms, however rows are grouped, so that grouping never changes a result.
+ * the order of the terms, however rows are grouped, so that grouping never changes a result. It starts from zero, and the
+ * bias is added last: a chain that starts from a large one would round each product to the bias's last digit.
  */
 #ifndef PYNN_BLOCKS_H
 #define PYNN_BLOCKS_H
@@ -18,7 +19,7 @@
 
 /* k consecutive rows of packed weights at w (floats), and where their x begins, in units of `pixel` floats. */
 typedef struct {
-    int32_t x, w, k;
+    ptrdiff_t x, w, k;
 } pynn_term;
 
 /* k rows of dy, and where the x that goes with them begins; in floats. */
@@ -34,8 +35,8 @@ typedef struct {
 } pynn_copy;
 enum { COPIED = 16 };
 
-/* What a tile of gather starts from, and what becomes of it; a set of flags. */
-enum { FROM_BIAS = 1, FROM_OUT = 2, WITH_RELU = 4 };
+/* Whether a tile starts from what is in `out` instead of zero, and what is done at its end; a set of flags. */
+enum { FROM_OUT = 1, WITH_BIAS = 2, WITH_RELU = 4 };
 
 #if defined(__GNUC__) || defined(__clang__)
 
@@ -89,9 +90,7 @@ enum { OUTER_LISTED_16 = OUTER_MOST_16x1 > 6 ? 6 : OUTER_MOST_16x1 };
         ptrdiff_t pixel, const pynn_term *terms, ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias,  \
         int flags, float *out, ptrdiff_t out_block, const pynn_copy *copy) {                                         \
         PYNN_START(VEC, LANES * BLOCKS,                                                                              \
-                   flags & FROM_OUT    ? *(const VEC *)(out + i * LANES + PYNN_PLACE(LANES, out_block))              \
-                   : flags & FROM_BIAS ? *(const VEC *)(bias + j * L)                                                \
-                                       : (VEC){0})                                                                   \
+                   flags & FROM_OUT ? *(const VEC *)(out + i * LANES + PYNN_PLACE(LANES, out_block)) : (VEC){0})     \
         const float *rows[12];                                                                                       \
         if (ROW == 0) PYNN_UNROLL for (int i = 0; i < R; ++i) rows[i] = x + x_rows[i];                               \
         for (const pynn_term *t = terms; t < terms + n; ++t) {                                                       \
@@ -104,16 +103,21 @@ enum { OUTER_LISTED_16 = OUTER_MOST_16x1 > 6 ? 6 : OUTER_MOST_16x1 };
             }                                                                                                        \
             for (; STEP == 1 && k >= 8; k -= 8, b += 8 * LANES, b1 += 8 * LANES, b2 += 8 * LANES, a += 8, at += 8)   \
                 PYNN_UNROLL for (int q = 0; q < 8; ++q) PYNN_GATHER_STEP(VEC, LANES, q)                              \
-            for (; (STEP != 1 || ROW == 0) && k > 0;                                                                 \
-                 --k, b += LANES, b1 += LANES, b2 += LANES, a += STEP, at += STEP)                                   \
+            if (STEP == 1 && ROW != 0) PYNN_OPAQUE(k); /* else the rest would be unrolled, too */                     \
+            for (; k > 0; --k, b += LANES, b1 += LANES, b2 += LANES, a += STEP, at += STEP)                          \
                 PYNN_GATHER_STEP(VEC, LANES, 0)                                                                      \
         }                                                                                                            \
         if (copy) for (ptrdiff_t i = n; i < COPIED; ++i) PYNN_COPY(VEC, LANES, i)                                    \
+        PYNN_ADD_BIAS(VEC, j * L)                                                                                    \
         PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j) {                            \
             if (flags & WITH_RELU) acc[i][j] = PYNN_RELU(VEC, acc[i][j]);                                            \
             *(VEC *)(out + i * LANES + PYNN_PLACE(LANES, out_block)) = acc[i][j];                                    \
         }                                                                                                            \
     }
+#define PYNN_ADD_BIAS(VEC, PLACE)                                                                                    \
+    if (flags & WITH_BIAS)                                                                                           \
+        PYNN_UNROLL for (int j = 0; j < V; ++j) PYNN_UNROLL for (int i = 0; i < R; ++i)                              \
+            PYNN_ADD(acc[i][j], *(const VEC *)(bias + PLACE));
 #define PYNN_COPY(VEC, LANES, I)                                                                                     \
     {                                                                                                                \
         PYNN_UNROLL for (int j = 0; j < V; ++j)                                                                      \
@@ -166,12 +170,17 @@ enum { OUTER_LISTED_16 = OUTER_MOST_16x1 > 6 ? 6 : OUTER_MOST_16x1 };
 
 /* R blocks of out at a time, w_block floats apart in w: eight sums, of which a product need not wait for the last. */
 #define PYNN_VECTOR(VEC, LANES)                                                                                      \
-    PYNN_INLINE void vector_tile_##LANES(const int R, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block,\
-                                         const float *bias, int flags, float *out) {                                 \
-        PYNN_START(VEC, LANES, flags & FROM_BIAS ? *(const VEC *)(bias + i * LANES + j * L) : (VEC){0})              \
-        for (ptrdiff_t k = 0; k < n; ++k, w += LANES)                                                                \
-            PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j)                          \
-                PYNN_ADD(acc[i][j], x[k] * *(const VEC *)(w + i * w_block + j * L));                                 \
+    PYNN_INLINE void vector_tile_##LANES(const int R, const float *x, const pynn_term *terms, ptrdiff_t n,           \
+                                         const float *w, ptrdiff_t w_block, const float *bias, int flags,            \
+                                         float *out) {                                                               \
+        PYNN_START(VEC, LANES, (VEC){0})                                                                             \
+        for (const pynn_term *t = terms; t < terms + n; ++t) {                                                       \
+            const float *a = x + t->x, *b = w + t->w;                                                                \
+            for (ptrdiff_t k = 0; k < t->k; ++k, b += LANES)                                                         \
+                PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j)                      \
+                    PYNN_ADD(acc[i][j], a[k] * *(const VEC *)(b + i * w_block + j * L));                             \
+        }                                                                                                            \
+        PYNN_ADD_BIAS(VEC, i * LANES + j * L)                                                                        \
         PYNN_UNROLL for (int i = 0; i < R; ++i) PYNN_UNROLL for (int j = 0; j < V; ++j) {                            \
             if (flags & WITH_RELU) acc[i][j] = PYNN_RELU(VEC, acc[i][j]);                                            \
             *(VEC *)(out + i * LANES + j * L) = acc[i][j];                                                           \
@@ -236,15 +245,15 @@ PYNN_OUTER(vec8, 8, 3)
                 R, ROW, STEP, x, x_rows, dy, dy_block, runs, n, flags, out, out_row, out_block);                     \
         break;
 #define PYNN_VECTOR_BLOCKS(NAME, VEC, LANES)                                                                         \
-    static void NAME(int blocks, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias,  \
-                     int flags, float *out) {                                                                        \
+    static void NAME(int blocks, const float *x, const pynn_term *terms, ptrdiff_t n, const float *w,                \
+                     ptrdiff_t w_block, const float *bias, int flags, float *out) {                                  \
         enum { MOST = 8 * sizeof(VEC) / (LANES * 4) };                                                               \
         for (int i = 0; i < blocks;) {                                                                               \
-            const float *b = w + i * w_block, *start = flags & FROM_BIAS ? bias + i * LANES : bias;                  \
+            const float *b = w + i * w_block, *own = flags & WITH_BIAS ? bias + i * LANES : bias;                    \
             if (blocks - i >= MOST)                                                                                  \
-                vector_tile_##LANES(MOST, x, n, b, w_block, start, flags, out + i * LANES), i += MOST;               \
+                vector_tile_##LANES(MOST, x, terms, n, b, w_block, own, flags, out + i * LANES), i += MOST;          \
             else                                                                                                     \
-                vector_tile_##LANES(1, x, n, b, w_block, start, flags, out + i * LANES), i += 1;                     \
+                vector_tile_##LANES(1, x, terms, n, b, w_block, own, flags, out + i * LANES), i += 1;                \
         }                                                                                                            \
     }
 #define PYNN_HEIGHTS(CASE, ...)                                                                                      \
@@ -263,12 +272,13 @@ enum { GATHER_MOST_16x1 = 6, OUTER_MOST_16x1 = 6, OUTER_LISTED_16 = 6 };
         for (int i = 0; i < rows; ++i)                                                                               \
             for (int j = 0; j < BLOCKS * LANES; ++j) {                                                               \
                 float *target = out + i * LANES + j / LANES * out_block + j % LANES;                                 \
-                float sum = flags & FROM_OUT ? *target : flags & FROM_BIAS ? bias[j] : 0;                            \
+                float sum = flags & FROM_OUT ? *target : 0;                                                          \
                 for (const pynn_term *t = terms; t < terms + n; ++t) {                                               \
                     const float *a = x + t->x * pixel + (ROW != 0 ? i * ROW : x_rows[i]);                            \
                     const float *b = w + t->w + j / LANES * w_block + j % LANES;                                     \
                     for (ptrdiff_t k = 0; k < t->k; ++k) sum += a[k * STEP] * b[k * LANES];                          \
                 }                                                                                                    \
+                if (flags & WITH_BIAS) sum += bias[j];                                                               \
                 *target = flags & WITH_RELU && sum < 0 ? 0 : sum;                                                    \
             }                                                                                                        \
     }
@@ -296,11 +306,15 @@ enum { GATHER_MOST_16x1 = 6, OUTER_MOST_16x1 = 6, OUTER_LISTED_16 = 6 };
             }                                                                                                        \
     }
 #define PYNN_VECTOR_BLOCKS(NAME, VEC, LANES)                                                                         \
-    static void NAME(int blocks, const float *x, ptrdiff_t n, const float *w, ptrdiff_t w_block, const float *bias,  \
-                     int flags, float *out) {                                                                        \
+    static void NAME(int blocks, const float *x, const pynn_term *terms, ptrdiff_t n, const float *w,                \
+                     ptrdiff_t w_block, const float *bias, int flags, float *out) {                                  \
         for (int i = 0; i < blocks * LANES; ++i) {                                                                   \
-            float sum = flags & FROM_BIAS ? bias[i] : 0;                                                             \
-            for (ptrdiff_t k = 0; k < n; ++k) sum += x[k] * w[i / LANES * w_block + k * LANES + i % LANES];          \
+            float sum = 0;                                                                                           \
+            for (const pynn_term *t = terms; t < terms + n; ++t) {                                                   \
+                const float *a = x + t->x, *b = w + t->w + i / LANES * w_block + i % LANES;                          \
+                for (ptrdiff_t k = 0; k < t->k; ++k) sum += a[k] * b[k * LANES];                                     \
+            }                                                                                                        \
+            if (flags & WITH_BIAS) sum += bias[i];                                                                   \
             out[i] = flags & WITH_RELU && sum < 0 ? 0 : sum;                                                         \
         }                                                                                                            \
     }

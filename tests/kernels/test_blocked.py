@@ -760,7 +760,7 @@ def unit_gradient(dout, dx, *, out=None, norm=None, x=None, window=POINT, index=
 
 def places(terms=((0, 0, 0),), first=(0, 1), rows=(0,), row_first=(0,), columns=(0,), column_first=(0,)):
     array = [np.array(each, np.intp) for each in (first, rows, row_first, columns, column_first)]
-    return kernels.Terms(np.array(terms, np.int32), *array)
+    return kernels.Terms(np.array(terms, np.intp), *array)
 
 
 def packing(size=64, filters=8, channels=8, lanes=8, in_lanes=8):
@@ -796,7 +796,7 @@ def gather_packing(
 def gather_few(
     terms=((0, 0, 8),), rows=(0, 8), *, x=16, pixel=8, packed=None, out=(2, 8, 1, 1), bias=None, chunks=1, per=6
 ):
-    rows, table = np.array(rows, np.intp), np.array(terms, np.int32)
+    rows, table = np.array(rows, np.intp), np.array(terms, np.intp)
     packed = packed or packing()
     return kernels.GatherFew(
         x if isinstance(x, blocked.Rows) else floats(x),

@@ -49,14 +49,14 @@ typedef void gather_rows(int, const float *, const ptrdiff_t *, ptrdiff_t, const
                          ptrdiff_t, const float *, int, float *, ptrdiff_t);
 enum { MOST_ROWS = 25, TERMS = 3 };
 
-static void test_gather(const char *name, gather_rows *kernel, int width, int blocks, int row, int step, int any_k,
+static void test_gather(const char *name, gather_rows *kernel, int width, int blocks, int row, int step,
                         int rows, int flags, int n) {
-    const int counts[TERMS] = {any_k ? 11 : 16, any_k ? 1 : 8, any_k ? 5 : 24}, pixel = 12 * width;
+    const int counts[TERMS] = {11, 16, 1}, pixel = 12 * width;
     pynn_term terms[TERMS];
     ptrdiff_t offsets[MOST_ROWS], x_end = 0, w_end = 0;
     for (int i = 0; i < rows; ++i) offsets[i] = row ? i * row : (i * 7 % rows) * 3;
     for (int t = 0; t < n; ++t) {
-        terms[t] = (pynn_term){(t * 2) % 3, (int32_t)w_end + width * t, counts[t]};
+        terms[t] = (pynn_term){(t * 2) % 3, w_end + width * t, counts[t]};
         w_end = terms[t].w + counts[t] * width;
         for (int i = 0; i < rows; ++i) {
             const ptrdiff_t end = terms[t].x * pixel + offsets[i] + (counts[t] - 1) * step + 1;
@@ -69,15 +69,15 @@ static void test_gather(const char *name, gather_rows *kernel, int width, int bl
     const array out = floats(size), single = floats(size);
     memcpy(out.at, before.at, size * sizeof(float));
     memcpy(single.at, before.at, size * sizeof(float));
-    const float *start = flags & FROM_BIAS ? bias.at : NULL;
-    kernel(rows, x.at, row ? NULL : offsets, pixel, n ? terms : NULL, n, w.at, w_block, start, flags, out.at, out_block);
+    const float *last = flags & WITH_BIAS ? bias.at : NULL;
+    kernel(rows, x.at, row ? NULL : offsets, pixel, n ? terms : NULL, n, w.at, w_block, last, flags, out.at, out_block);
     for (int i = 0; i < rows; ++i) {
-        kernel(1, row ? x.at + i * row : x.at, row ? NULL : offsets + i, pixel, n ? terms : NULL, n, w.at, w_block, start,
+        kernel(1, row ? x.at + i * row : x.at, row ? NULL : offsets + i, pixel, n ? terms : NULL, n, w.at, w_block, last,
                flags, single.at + i * width, out_block);
         for (int j = 0; j < blocks * width; ++j) {
             const ptrdiff_t place = j / width * out_block + i * width + j % width;
-            double sum = flags & FROM_OUT ? before.at[place] : flags & FROM_BIAS ? bias.at[j] : 0;
-            double size = 1;
+            double sum = (flags & FROM_OUT ? before.at[place] : 0) + (flags & WITH_BIAS ? bias.at[j] : 0);
+            double size = 2;
             for (int t = 0; t < n; ++t)
                 for (int k = 0; k < terms[t].k; ++k) {
                     const double product = (double)x.at[terms[t].x * pixel + offsets[i] + k * step] *
@@ -96,7 +96,7 @@ static void test_gather(const char *name, gather_rows *kernel, int width, int bl
 static void test_copying(int rows, int flags, int n) {
     enum { ROW = 37 };
     pynn_term terms[20];
-    for (int t = 0; t < n; ++t) terms[t] = (pynn_term){t, t * 256, t % 2 ? 16 : 8};
+    for (int t = 0; t < n; ++t) terms[t] = (pynn_term){t, t * 256, t % 2 ? 16 : 5};
     const ptrdiff_t pixel = rows * 16;
     const array x = floats(n * pixel), w = floats(n * 256), bias = floats(16), out = floats(pixel), plain = floats(pixel);
     const array source = floats((COPIED - 1) * ROW + 16), copied = floats(COPIED * 16);
@@ -114,26 +114,26 @@ static void test_gathers(void) {
     static const struct {
         const char *name;
         gather_rows *kernel;
-        int width, blocks, row, step, any_k;
+        int width, blocks, row, step;
     } all[] = {
-        {"gather_16_blocked_16", gather_16_blocked_16, 16, 1, 16, 1, 0},
-        {"gather_16_blocked_8", gather_16_blocked_8, 16, 1, 8, 1, 0},
-        {"gather_16_listed", gather_16_listed, 16, 1, 0, 1, 1},
-        {"gather_16_image", gather_16_image, 16, 1, 1, 12, 1},
-        {"gather_8_blocked_16", gather_8_blocked_16, 8, 1, 16, 1, 0},
-        {"gather_8_blocked_8", gather_8_blocked_8, 8, 1, 8, 1, 0},
-        {"gather_8_listed", gather_8_listed, 8, 1, 0, 1, 1},
-        {"gather_8_image", gather_8_image, 8, 1, 1, 12, 1},
-        {"gather_8x3_blocked_16", gather_8x3_blocked_16, 8, 3, 16, 1, 0},
-        {"gather_8x3_blocked_8", gather_8x3_blocked_8, 8, 3, 8, 1, 0},
-        {"gather_8x3_image", gather_8x3_image, 8, 3, 1, 12, 1},
+        {"gather_16_blocked_16", gather_16_blocked_16, 16, 1, 16, 1},
+        {"gather_16_blocked_8", gather_16_blocked_8, 16, 1, 8, 1},
+        {"gather_16_listed", gather_16_listed, 16, 1, 0, 1},
+        {"gather_16_image", gather_16_image, 16, 1, 1, 12},
+        {"gather_8_blocked_16", gather_8_blocked_16, 8, 1, 16, 1},
+        {"gather_8_blocked_8", gather_8_blocked_8, 8, 1, 8, 1},
+        {"gather_8_listed", gather_8_listed, 8, 1, 0, 1},
+        {"gather_8_image", gather_8_image, 8, 1, 1, 12},
+        {"gather_8x3_blocked_16", gather_8x3_blocked_16, 8, 3, 16, 1},
+        {"gather_8x3_blocked_8", gather_8x3_blocked_8, 8, 3, 8, 1},
+        {"gather_8x3_image", gather_8x3_image, 8, 3, 1, 12},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
         for (int rows = 1; rows <= MOST_ROWS; ++rows)
             for (int flags = 0; flags < 8; ++flags)
                 for (int n = 0; n <= TERMS; ++n)
                     test_gather(all[i].name, all[i].kernel, all[i].width, all[i].blocks, all[i].row, all[i].step,
-                                all[i].any_k, rows, flags, n);
+                                rows, flags, n);
     for (int rows = 1; rows <= GATHER_MOST_16x1; ++rows)
         for (int flags = 0; flags < 8; ++flags)
             for (int n = 0; n <= 20; ++n) test_copying(rows, flags, n);
@@ -142,28 +142,53 @@ static void test_gathers(void) {
 static void test_relu_keeps_nan(void) {
     const float x[16] = {NAN}, bias[16] = {NAN, -1, 2, -INFINITY, INFINITY};
     float out[16];
-    gather_16_blocked_16(1, x, NULL, 0, NULL, 0, x, 0, bias, FROM_BIAS | WITH_RELU, out, 0);
+    gather_16_blocked_16(1, x, NULL, 0, NULL, 0, x, 0, bias, WITH_BIAS | WITH_RELU, out, 0);
     check(isnan(out[0]) && out[1] == 0 && out[2] == 2 && out[3] == 0 && isinf(out[4]), "relu and NaN", 0, 0, 0);
+}
+
+/* A bias costs the products nothing but the last rounding: 2²⁴ + 64 · 0.25 = 2²⁴ + 16, where a sum that starts from 2²⁴
+ * stays there. */
+static void test_bias_comes_last(void) {
+    enum { N = 64 };
+    float x[N], w[N * 16], bias[16], out[16];
+    const pynn_term term = {0, 0, N};
+    for (int k = 0; k < N; ++k) x[k] = 0.5f;
+    for (int k = 0; k < N * 16; ++k) w[k] = 0.5f;
+    for (int j = 0; j < 16; ++j) bias[j] = 16777216;
+    gather_16_blocked_16(1, x, NULL, 0, &term, 1, w, 0, bias, WITH_BIAS, out, 0);
+    check(out[0] == 16777232 && out[15] == 16777232, "gather adds the bias last", 0, 0, 0);
+    vector_16(1, x, &term, 1, w, 0, bias, WITH_BIAS, out);
+    check(out[0] == 16777232 && out[15] == 16777232, "vector adds the bias last", 0, 0, 0);
 }
 
 /* -- vector ------------------------------------------------------------------------------------------------------ */
 
-typedef void vector_blocks(int, const float *, ptrdiff_t, const float *, ptrdiff_t, const float *, int, float *);
+typedef void vector_blocks(int, const float *, const pynn_term *, ptrdiff_t, const float *, ptrdiff_t, const float *, int,
+                           float *);
 
 static void test_vector(vector_blocks *kernel, int width, int blocks, int flags, int n) {
-    const ptrdiff_t w_block = n * width + 3;
-    const array x = floats(n), w = floats((blocks - 1) * w_block + n * width), bias = floats(blocks * width);
+    const int counts[TERMS] = {23, 1, 5};
+    pynn_term terms[TERMS];
+    ptrdiff_t x_end = 0, w_end = 0;
+    for (int t = 0; t < n; ++t) {
+        terms[t] = (pynn_term){x_end + 2 * t, w_end + width * t, counts[t]};
+        x_end = terms[t].x + counts[t], w_end = terms[t].w + counts[t] * width;
+    }
+    const ptrdiff_t w_block = w_end + 3;
+    const array x = floats(x_end), w = floats((blocks - 1) * w_block + w_end), bias = floats(blocks * width);
     const array out = floats(blocks * width), single = floats(blocks * width);
-    const float *start = flags & FROM_BIAS ? bias.at : NULL;
-    kernel(blocks, x.at, n, w.at, w_block, start, flags, out.at);
+    const float *last = flags & WITH_BIAS ? bias.at : NULL;
+    kernel(blocks, x.at, terms, n, w.at, w_block, last, flags, out.at);
     for (int i = 0; i < blocks; ++i)
-        kernel(1, x.at, n, w.at + i * w_block, 0, start ? start + i * width : NULL, flags, single.at + i * width);
+        kernel(1, x.at, terms, n, w.at + i * w_block, 0, last ? last + i * width : NULL, flags, single.at + i * width);
     for (int j = 0; j < blocks * width; ++j) {
-        double sum = start ? start[j] : 0, size = 1;
-        for (int k = 0; k < n; ++k) {
-            const double product = (double)x.at[k] * w.at[j / width * w_block + k * width + j % width];
-            sum += product, size += fabs(product);
-        }
+        double sum = last ? last[j] : 0, size = 1;
+        for (int t = 0; t < n; ++t)
+            for (int k = 0; k < terms[t].k; ++k) {
+                const double product = (double)x.at[terms[t].x + k] *
+                                       w.at[j / width * w_block + terms[t].w + k * width + j % width];
+                sum += product, size += fabs(product);
+            }
         if (flags & WITH_RELU && sum < 0) sum = 0;
         check(near_sum(out.at[j], sum, size), "vector", width, blocks, flags);
     }
@@ -173,10 +198,10 @@ static void test_vector(vector_blocks *kernel, int width, int blocks, int flags,
 }
 
 static void test_vectors(void) {
-    static const int all[] = {0, FROM_BIAS, WITH_RELU, FROM_BIAS | WITH_RELU};
+    static const int all[] = {0, WITH_BIAS, WITH_RELU, WITH_BIAS | WITH_RELU};
     for (int blocks = 1; blocks <= 17; ++blocks)
         for (int flags = 0; flags < 4; ++flags)
-            for (int n = 0; n <= 40; n += 20)
+            for (int n = 0; n <= TERMS; ++n)
                 test_vector(vector_16, 16, blocks, all[flags], n), test_vector(vector_8, 8, blocks, all[flags], n);
 }
 
@@ -399,6 +424,7 @@ int main(void) {
     test_gathers();
     test_vectors();
     test_relu_keeps_nan();
+    test_bias_comes_last();
     test_outers();
     for (int k = 0; k <= 20; ++k)
         for (int accumulate = 0; accumulate <= 1; ++accumulate) test_tile_f32(k, accumulate), test_tile_f64(k, accumulate);
