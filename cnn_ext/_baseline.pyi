@@ -39,6 +39,7 @@ def conv2d_forward(
     padding: Pair,
     dilation: Pair,
     rows_at_a_time: int,
+    columns: int,
     ld: int,
     scratch: Array,
     n_threads: int,
@@ -55,6 +56,7 @@ def conv2d_backward(
     dilation: Pair,
     n_slots: int,
     rows_at_a_time: int,
+    columns: int,
     ld: int,
     scratch: Array,
     n_threads: int,
@@ -254,7 +256,7 @@ class Rows:
     size: int
     def __init__(self, shape: tuple[int, int, int, int]) -> None: ...
 
-def hold_rows(x: Array, out: Rows, n_threads: int) -> None: ...
+def hold_rows(x: Array | None, out: Rows, n_threads: int) -> None: ...
 
 class Pad(Step):
     def __init__(self, x: Blocks, out: Array, padding: Pair) -> None: ...

@@ -8,6 +8,15 @@ import numpy as np
 REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def shown(value) -> str:
+    """`value` in an error message: its repr, cut short; Python refuses to write numbers of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        text = f"{type(value).__name__} of a number with thousands of digits"
+    return text if len(text) <= 60 else f"{text[:40]}…{text[-8:]}"
+
+
 def real_array(op: str, name: str, array, shape: str, ndim: int | None = None, dtype=None) -> np.ndarray:
     """`array` as a C-contiguous float32 or float64 array, or a sentence about what is wrong with it.
 
@@ -41,9 +50,12 @@ def image_shape(op: str, name: str, shape) -> tuple[int, int, int, int]:
     if (
         not isinstance(shape, tuple | list)
         or len(shape) != 4
-        or any(isinstance(v, bool) or not isinstance(v, Integral) or v < 1 for v in shape)
+        or any(isinstance(v, bool) or not isinstance(v, Integral) or not 1 <= int(v) < 2**31 for v in shape)
+        or math.prod(map(int, shape)) >= 2**59
     ):
-        raise ValueError(f"{op}: {name} must be (N, C, H, W) with every size at least 1, got {shape!r}")
+        raise ValueError(
+            f"{op}: {name} must be (N, C, H, W) with sizes of at least 1 that fit in memory, got {shown(shape)}"
+        )
     n, c, h, w = map(int, shape)
     return n, c, h, w
 
@@ -51,12 +63,15 @@ def image_shape(op: str, name: str, shape) -> tuple[int, int, int, int]:
 def number(op: str, name: str, value, low: float = -math.inf, high: float = math.inf) -> float:
     """`value` as a finite float with low ≤ value < high."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__} {value!r}")
-    real = float(value)
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__} {shown(value)}")
+    try:
+        real = float(value)
+    except OverflowError:
+        real = math.inf
     if not (math.isfinite(real) and low <= real < high):
         interval = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g})"
         raise ValueError(
-            f"{op}: {name} must be finite{'' if low == -math.inf else ' and ' + interval}, got {value!r}"
+            f"{op}: {name} must be finite{'' if low == -math.inf else ' and ' + interval}, got {shown(value)}"
         )
     return real
 
@@ -69,10 +84,10 @@ def pair(op: str, name: str, value, minimum: int) -> tuple[int, int]:
         or len(values) != 2
         or any(isinstance(v, bool) or not isinstance(v, Integral) for v in values)
     ):
-        raise TypeError(f"{op}: {name} must be an int or a pair of ints, got {value!r}")
+        raise TypeError(f"{op}: {name} must be an int or a pair of ints, got {shown(value)}")
     vertical, horizontal = map(int, values)
     if min(vertical, horizontal) < minimum or max(vertical, horizontal) > 2**30:
-        raise ValueError(f"{op}: {name} must be from {minimum} to 2**30, got {value!r}")
+        raise ValueError(f"{op}: {name} must be from {minimum} to 2**30, got {shown(value)}")
     return vertical, horizontal
 
 

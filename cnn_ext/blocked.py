@@ -6,9 +6,13 @@ order as `step(n_threads)`; they work on the arrays that they were built over, a
 What a user passes is checked before it comes here; steps check only that their arrays belong together.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from math import gcd
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,72 +97,105 @@ def linear_weights(weight: np.ndarray, image: tuple[int, int, int]) -> Weights:
 
 # -- lists of terms ------------------------------------------------------------------------------------------
 
-Taps = tuple[tuple[int, int], ...]  # of one output coordinate: (tap, input coordinate)
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """The taps of every output coordinate along an axis, or those with which outputs met every input coordinate.
+
+    Coordinate p has the taps lists[which[p]][0], which meet the places first[p] + lists[which[p]][1]: so
+    coordinates whose taps differ by a shift alone share a list.
+    """
+
+    lists: list[tuple[np.ndarray, np.ndarray]]
+    which: np.ndarray
+    first: np.ndarray
+
+    @classmethod
+    def of_runs(cls, low, high, step: int, place, place_step: int) -> _Axis:
+        """Of taps low, low + step, … up to high: tap `low` meets `place`, each next one place_step further on."""
+        count = np.maximum((high - low) // step + 1, 0)
+        low, place = np.where(count > 0, low, 0), np.where(count > 0, place, 0)
+        first = place + np.where(place_step < 0, place_step * np.maximum(count - 1, 0), 0)  # the least place
+        keys, which = np.unique(low * (count.max() + 1) + count, return_inverse=True)
+        lists = []
+        for key in keys.tolist():
+            start, n = divmod(key, int(count.max()) + 1)
+            back = -place_step * (n - 1) if place_step < 0 else 0
+            lists.append((start + step * np.arange(n), back + place_step * np.arange(n)))
+        return cls(lists, which.reshape(-1).astype(np.intp), first.astype(np.intp))
 
 
-def _forward_taps(size, out, taps, stride, padding, dilation) -> tuple[Taps, ...]:
+def _forward_axis(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> _Axis:
     """For each output coordinate, the taps that meet the input, and where."""
-    inputs = ([(k, o * stride - padding + k * dilation) for k in range(taps)] for o in range(out))
-    return tuple(tuple((k, i) for k, i in pairs if 0 <= i < size) for pairs in inputs)
+    start = np.arange(out, dtype=np.int64) * stride - padding
+    low = np.maximum(-(start // dilation), 0)
+    return _Axis.of_runs(
+        low, np.minimum((size - 1 - start) // dilation, taps - 1), 1, start + low * dilation, dilation
+    )
 
 
-def _backward_taps(size, out, taps, stride, padding, dilation) -> tuple[Taps, ...]:
-    """For each input coordinate, the taps with which an output met it, and which output."""
-    met: list[list[tuple[int, int]]] = [[] for _ in range(size)]
-    for o, pairs in enumerate(_forward_taps(size, out, taps, stride, padding, dilation)):
-        for k, i in pairs:
-            met[i].append((k, o))
-    return tuple(tuple(sorted(pairs)) for pairs in met)
-
-
-def _classes(axis: tuple[Taps, ...]) -> tuple[list[Taps], np.ndarray, np.ndarray]:
-    """The lists of taps that differ by more than a shift; which of them each coordinate has, and its shift."""
-    known: dict[Taps, int] = {}
-    which, first = [], []
-    for pairs in axis:
-        shift = min((i for _, i in pairs), default=0)
-        which.append(known.setdefault(tuple((k, i - shift) for k, i in pairs), len(known)))
-        first.append(shift)
-    return list(known), np.array(which, np.intp), np.array(first, np.intp)
+def _backward_axis(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> _Axis:
+    """For each input coordinate i, taps k whose output o met it: o · stride + k · dilation = i + padding."""
+    at, common = np.arange(size, dtype=np.int64) + padding, gcd(stride, dilation)
+    step = stride // common  # from a tap that meets to the next, whose output is dilation / common before
+    solved = at // common % step * pow(dilation // common, -1, step) % step if step > 1 else np.zeros_like(at)
+    least = np.where(at > (out - 1) * stride, -(((out - 1) * stride - at) // dilation), 0)
+    low = solved + np.maximum(-((solved - least) // step), 0) * step
+    high = np.where(at % common == 0, np.minimum(at // dilation, taps - 1), -1)
+    return _Axis.of_runs(low, high, step, (at - low * dilation) // stride, -(dilation // common))
 
 
 @lru_cache(maxsize=256)
-def _block_terms(rows, columns, channels: int, lanes: int, size, kernel, out_lanes: int):
-    """The kernels' Terms over Blocks of `channels`, and how many floats of weights the longest list takes."""
+def _block_terms(
+    forward: bool, channels: int, lanes: int, size, outputs, kernel, stride, padding, dilation, out_lanes: int
+):
+    """The kernels' Terms over Blocks of `channels`, and how many floats of weights the longest list takes.
+
+    Forward from an input of `size` to `outputs`; back from a dout of `size` to the input, which is `outputs` then.
+    """
+    if forward:
+        rows, columns = map(_forward_axis, size, outputs, kernel, stride, padding, dilation)
+    else:
+        rows, columns = map(_backward_axis, outputs, size, kernel, stride, padding, dilation)
+    block = np.arange(-(-channels // lanes))[:, None, None]
 
     def terms(row, column):
-        for block in range(-(-channels // lanes)):
-            used = min(lanes, channels - block * lanes)
-            for kh, i in row:
-                for kw, j in column:
-                    tap = (block * kernel[0] + kh) * kernel[1] + kw
-                    yield (block * size[0] + i) * size[1] + j, tap * lanes * out_lanes, used
+        kh, i, kw, j = row[0][:, None], row[1][:, None], column[0], column[1]
+        x = (block * size[0] + i) * size[1] + j
+        w = ((block * kernel[0] + kh) * kernel[1] + kw) * lanes * out_lanes
+        return x, w, np.broadcast_to(np.minimum(lanes, channels - block * lanes), x.shape)
 
     return _terms(rows, columns, terms, out_lanes)
 
 
 @lru_cache(maxsize=256)
-def _image_terms(rows, columns, channels: int, width: int, kernel, out_lanes: int):
-    """The same over an Image, where neighbouring taps of a row are one run."""
+def _image_terms(channels: int, size, outputs, kernel, stride, dilation, out_lanes: int):
+    """The same over an Image, which has its padding; there neighbouring taps of a row are one run."""
+    rows, columns = map(_forward_axis, size, outputs, kernel, stride, (0, 0), dilation)
 
     def terms(row, column):
-        for kh, i in row:
-            if all(j - column[0][1] == kw for kw, j in column):
-                column = column[:1]
-            for kw, j in column:
-                k = channels * (kernel[1] if len(column) == 1 else 1)
-                yield i * width + j, (kh * kernel[1] + kw) * channels * out_lanes, k
+        (kh, i), (kw, j), k = row, column, channels
+        if dilation[1] == 1:
+            kw, j, k = kw[:1], j[:1], channels * kernel[1]
+        x = i[:, None] * size[1] + j
+        w = (kh[:, None] * kernel[1] + kw) * channels * out_lanes
+        return x, w, np.full_like(x, k)
 
     return _terms(rows, columns, terms, out_lanes)
 
 
-def _terms(rows, columns, terms_of, out_lanes):
-    (row_lists, *row_places), (column_lists, *column_places) = _classes(rows), _classes(columns)
-    lists = [list(terms_of(row, column)) for row in row_lists for column in column_lists]
+def _terms(rows: _Axis, columns: _Axis, terms_of, out_lanes: int):
+    lists = [
+        np.stack([part.reshape(-1) for part in terms_of(row, column)], axis=1)
+        for row in rows.lists
+        for column in columns.lists
+    ]
     ends = np.cumsum([0] + [len(terms) for terms in lists], dtype=np.intp)
-    joined = np.array([term for terms in lists for term in terms] or [(0, 0, 0)], np.intp)
-    longest = max(sum(k for _, _, k in terms) for terms in lists) * out_lanes
-    return kernels.Terms(joined, ends, *row_places, *column_places), longest
+    joined = np.concatenate(lists).astype(np.intp)
+    if len(joined) == 0:
+        joined = np.zeros((1, 3), np.intp)
+    longest = max(int(terms[:, 2].sum()) for terms in lists) * out_lanes
+    return kernels.Terms(joined, ends, rows.which, rows.first, columns.which, columns.first), longest
 
 
 # -- passes of convolution and of the fully-connected layer --------------------------------------------------
@@ -184,6 +221,12 @@ def _one_pixel(x, out: Blocks) -> bool:
 def _meets_all(x: Blocks, kernel, out: Blocks, padding) -> bool:
     """Whether every pixel of an image meets a tap of its own, as in a fully-connected layer."""
     return out.shape[2] * out.shape[3] == 1 and x.shape[2:] == tuple(kernel) and not any(padding)
+
+
+def _is_thin(x: Blocks, out: Blocks, padding) -> bool:
+    """Whether an input with its padding takes not much more memory than input and output."""
+    height, width = (s + 2 * p for s, p in zip(x.shape[2:], padding, strict=True))
+    return height * width * x.lanes * x.channel_blocks * x.shape[0] <= 4 * (x.size + out.size) + 2**16
 
 
 def _gather(x, packing, bias, out: Blocks, terms, longest: int, relu: bool) -> Step:
@@ -237,7 +280,11 @@ def convolution(
     _check_pass("convolution", x, weight, out, stride, padding, dilation)
     f, c, *kernel = weight.shape
     few = isinstance(x, Pixels | Rows) or (
-        keep and isinstance(x, Blocks) and out.shape[0] < BATCH and x.shape[2] * x.shape[3] > 1
+        keep
+        and isinstance(x, Blocks)
+        and out.shape[0] < BATCH
+        and x.shape[2] * x.shape[3] > 1
+        and _is_thin(x, out, padding)
     )
     direct = not isinstance(x, Blocks)  # the padding is there
     tiled = not few and winograd.wins(x, out, kernel, stride, padding, dilation)
@@ -262,11 +309,12 @@ def convolution(
         x_size, padding = [s + 2 * p for s, p in zip(x.shape[2:], padding, strict=True)], (0, 0)
     else:
         x_size = x.shape[2:]
-    rows, columns = map(_forward_taps, x_size, out.shape[2:], kernel, stride, padding, dilation)
+    sizes = tuple(x_size), tuple(out.shape[2:]), tuple(kernel)
     if direct:
-        terms, longest = _image_terms(rows, columns, c, x_size[1], tuple(kernel), out.lanes)
+        terms, longest = _image_terms(c, *sizes, tuple(stride), tuple(dilation), out.lanes)
     else:
-        terms, longest = _block_terms(rows, columns, c, x.lanes, tuple(x_size), tuple(kernel), out.lanes)
+        window = tuple(stride), tuple(padding), tuple(dilation)
+        terms, longest = _block_terms(True, c, x.lanes, *sizes, *window, out.lanes)
     if one_pass:
         return packs[1:], [_gather_packing(x, packing, bias, out, terms, longest, relu, width=_WIDTH)]
     return packs, [_gather(x, packing, bias, out, terms, longest, relu)]
@@ -329,8 +377,9 @@ def input_gradient(
     if winograd.wins(dout, dx, kernel, stride, around, dilation):
         packing = winograd.packing(weight, dout, dx, True, new)
         return [packing, winograd.step(dout, packing, None, dx, around, False)]
-    rows, columns = map(_backward_taps, dx.shape[2:], dout.shape[2:], kernel, stride, padding, dilation)
-    terms, longest = _block_terms(rows, columns, f, dout.lanes, dout.shape[2:], tuple(kernel), dx.lanes)
+    sizes = tuple(dout.shape[2:]), tuple(dx.shape[2:]), tuple(kernel)
+    window = tuple(stride), tuple(padding), tuple(dilation)
+    terms, longest = _block_terms(False, f, dout.lanes, *sizes, *window, dx.lanes)
     one_pass = _one_pixel(dout, dx)
     packing = _packing(weight, dx.lanes, dout.lanes, True, None if one_pass else new)
     if one_pass:
@@ -458,15 +507,15 @@ def joined(steps: list[Step], passing: Collection[Blocks] = ()) -> list[Step]:
 # -- in and out ----------------------------------------------------------------------------------------------
 
 
-def pack(x: np.ndarray, out) -> None:
-    """x (N, C, H, W), contiguous float32, into Blocks, an Image or Pixels; Rows refer to it."""
+def pack(x: np.ndarray | None, out) -> None:
+    """x (N, C, H, W), contiguous float32, into Blocks, an Image or Pixels; Rows refer to it, or to None."""
     packs: dict[type, Callable] = {
         Blocks: kernels.pack_blocks,
         Image: kernels.pack_image,
         Pixels: kernels.pack_pixels,
         Rows: kernels.hold_rows,
     }
-    packs[type(out)](x, out, threads_for(2 * x.size))  # in strides
+    packs[type(out)](x, out, 1 if x is None else threads_for(2 * x.size))  # in strides
 
 
 def unpack(x: Blocks, out: np.ndarray) -> None:

@@ -8,6 +8,7 @@ import math
 import os
 from pathlib import Path
 
+from cnn_ext._checks import shown
 from cnn_ext.isa import kernels, openmp_enabled
 
 __all__ = ["available_cpus", "get_num_threads", "set_num_threads", "threads_for"]
@@ -56,9 +57,9 @@ def set_num_threads(n: int) -> None:
     """
     global _num_threads
     if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"set_num_threads: expected an int, got {type(n).__name__} {n!r}")
+        raise TypeError(f"set_num_threads: expected an int, got {type(n).__name__} {shown(n)}")
     if not 1 <= n <= _MAX_THREADS:
-        raise ValueError(f"set_num_threads: expected 1 to {_MAX_THREADS} threads, got {n}")
+        raise ValueError(f"set_num_threads: expected 1 to {_MAX_THREADS} threads, got {shown(n)}")
     if n > 1 and not openmp_enabled():
         raise ValueError(
             f"set_num_threads: this build has no OpenMP and runs on 1 thread, got {n}: "

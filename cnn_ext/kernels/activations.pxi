@@ -119,15 +119,25 @@ cdef void activate_backward_block(
             dx[i] = dout[i] * silu_slope(x[i])
 
 
-def activation_forward(int function, const real_t[::1] x, real_t[::1] out, double negative_slope, int n_threads):
+def activation_forward(int function, const real_t[::1] x not None, real_t[::1] out not None, double negative_slope, int n_threads):
     cdef Py_ssize_t block, blocks = (x.shape[0] + ACTIVATION_BLOCK - 1) // ACTIVATION_BLOCK
+    n_threads = team(n_threads)
+    require(
+        x.shape[0] == out.shape[0] and function in ACTIVATIONS.values(),
+        "activation_forward",
+    )
     for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         activate_block(function, x, out, <real_t>negative_slope, block)
 
 
 def activation_backward(
-    int function, const real_t[::1] dout, const real_t[::1] x, real_t[::1] dx, double negative_slope, int n_threads
+    int function, const real_t[::1] dout not None, const real_t[::1] x not None, real_t[::1] dx not None, double negative_slope, int n_threads
 ):
     cdef Py_ssize_t block, blocks = (x.shape[0] + ACTIVATION_BLOCK - 1) // ACTIVATION_BLOCK
+    n_threads = team(n_threads)
+    require(
+        dout.shape[0] == x.shape[0] == dx.shape[0] and function in ACTIVATIONS.values(),
+        "activation_backward",
+    )
     for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         activate_backward_block(function, dout, x, dx, <real_t>negative_slope, block)

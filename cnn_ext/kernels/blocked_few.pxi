@@ -55,8 +55,11 @@ cdef class Rows:
         self.shape, self.padding, self.size, self.flat = shape, (0, 0), shape[0] * shape[1], None
 
 
-def hold_rows(const float[:, :, :, ::1] x not None, Rows out not None, int n_threads):
-    """`out` is x (N, D, 1, 1), of that shape, until it is called again; nothing is copied."""
+def hold_rows(const float[:, :, :, ::1] x, Rows out not None, int n_threads):
+    """`out` is x (N, D, 1, 1), of that shape, until it is called again; nothing is copied. None: it holds nothing."""
+    if x is None:
+        out.flat = None
+        return
     if (x.shape[0], x.shape[1], x.shape[2], x.shape[3]) != out.shape:
         raise ValueError(f"hold_rows: expected x of shape {out.shape}")
     out.flat = numpy.asarray(x).reshape(-1)
@@ -149,6 +152,8 @@ cdef class GatherFew(Step):
             self.x = self.vectors.flat
             require(self.x is not None, "GatherFew", "its Rows hold nothing yet")
         super().__call__(n_threads)
+        if self.vectors is not None:
+            self.x = None  # which is the user's
 
     cdef void run(self, int n_threads) noexcept nogil:
         cdef Py_ssize_t task

@@ -73,8 +73,8 @@ cdef double cross_entropy_rows(
 
 
 def softmax_cross_entropy(
-    const real_t[:, ::1] scores, const int64_t[::1] labels, double smoothing, real_t[:, ::1] dscores,
-    double[::1] scratch, int n_threads,
+    const real_t[:, ::1] scores not None, const int64_t[::1] labels not None, double smoothing, real_t[:, ::1] dscores not None,
+    double[::1] scratch not None, int n_threads,
 ):
     # scratch: K elements a thread where K > PIECE, else none. Returns the mean of the losses, and how many labels are not
     # from 0 to K − 1: with any, nothing is computed.
@@ -82,6 +82,12 @@ def softmax_cross_entropy(
     cdef Py_ssize_t slots = min(LOSS_SLOTS, (n * k + PIECE - 1) // PIECE, n)
     cdef double[LOSS_SLOTS] losses
     cdef double loss = 0
+    n_threads = team(n_threads)
+    require(
+        scores.shape[0] and scores.shape[1] and (scores.shape[0], scores.shape[1]) == (dscores.shape[0], dscores.shape[1])
+        and labels.shape[0] == scores.shape[0] and (scores.shape[1] <= PIECE or scratch.shape[0] >= n_threads * scores.shape[1]),
+        "softmax_cross_entropy",
+    )
     for row in range(n):
         outside += not 0 <= labels[row] < k
     if outside:

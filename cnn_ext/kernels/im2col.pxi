@@ -6,7 +6,7 @@ cdef struct Window:
     Py_ssize_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w
 
 
-cdef Window make_window(tuple image, tuple kernel, tuple out, tuple stride, tuple padding, tuple dilation):
+cdef Window make_window(tuple image, tuple kernel, tuple out, tuple stride, tuple padding, tuple dilation) except *:
     cdef Window w
     w.channels, w.height, w.width = image
     w.kernel_h, w.kernel_w = kernel
@@ -14,7 +14,22 @@ cdef Window make_window(tuple image, tuple kernel, tuple out, tuple stride, tupl
     w.stride_h, w.stride_w = stride
     w.pad_h, w.pad_w = padding
     w.dilation_h, w.dilation_w = dilation
+    if not (
+        axis_has(w.height, w.kernel_h, w.out_h, w.stride_h, w.pad_h, w.dilation_h)
+        and axis_has(w.width, w.kernel_w, w.out_w, w.stride_w, w.pad_w, w.dilation_w)
+    ):
+        raise ValueError(f"kernels: an output of {out} is not that of {kernel} taps on {image[1:]}")
     return w
+
+
+cdef bint axis_has(
+    Py_ssize_t size, Py_ssize_t taps, Py_ssize_t out, Py_ssize_t stride, Py_ssize_t pad, Py_ssize_t dilation
+) noexcept:
+    """Whether a window has so many places along an axis, none of its numbers being so large that sums overflow."""
+    cdef Py_ssize_t most = <Py_ssize_t>1 << 31
+    if not (1 <= stride <= most and 0 <= pad <= most and 1 <= dilation <= most and 1 <= size <= most and 1 <= taps <= most):
+        return False
+    return size + 2 * pad > dilation * (taps - 1) and out == (size + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
 
 
 cdef inline Py_ssize_t first_inside(Py_ssize_t start, Py_ssize_t stride, Py_ssize_t count) noexcept nogil:
@@ -133,22 +148,34 @@ cdef void col2im_rows(
 
 
 def im2col(
-    const real_t[:, :, :, ::1] x, real_t[:, :, ::1] cols, tuple kernel, tuple out, tuple stride, tuple padding,
-    tuple dilation, int n_threads,
+    const real_t[:, :, :, ::1] x not None, real_t[:, :, ::1] cols not None, tuple kernel not None, tuple out not None,
+    tuple stride not None, tuple padding not None,
+    tuple dilation not None, int n_threads,
 ):
     """cols (N, C·KH·KW, OH·OW) of x (N, C, H, W), an image a task."""
     cdef Py_ssize_t n
     cdef Window w = make_window((x.shape[1], x.shape[2], x.shape[3]), kernel, out, stride, padding, dilation)
+    n_threads = team(n_threads)
+    require(
+        x.shape[0] and (cols.shape[0], cols.shape[1], cols.shape[2]) == (x.shape[0], w.channels * w.kernel_h * w.kernel_w, w.out_h * w.out_w),
+        "im2col",
+    )
     for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         im2col_rows(&x[0, 0, 0, 0], &w, n * w.out_h, (n + 1) * w.out_h, &cols[n, 0, 0], w.out_h * w.out_w)
 
 
 def col2im(
-    real_t[:, :, ::1] cols, real_t[:, :, :, ::1] x, tuple kernel, tuple out, tuple stride, tuple padding,
-    tuple dilation, int n_threads,
+    real_t[:, :, ::1] cols not None, real_t[:, :, :, ::1] x not None, tuple kernel not None, tuple out not None,
+    tuple stride not None, tuple padding not None,
+    tuple dilation not None, int n_threads,
 ):
     """x (N, C, H, W), zeros on entry, += the entries of cols (N, C·KH·KW, OH·OW), which is used up; an image a task."""
     cdef Py_ssize_t n
     cdef Window w = make_window((x.shape[1], x.shape[2], x.shape[3]), kernel, out, stride, padding, dilation)
+    n_threads = team(n_threads)
+    require(
+        x.shape[0] and (cols.shape[0], cols.shape[1], cols.shape[2]) == (x.shape[0], w.channels * w.kernel_h * w.kernel_w, w.out_h * w.out_w),
+        "col2im",
+    )
     for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         col2im_rows(&cols[n, 0, 0], w.out_h * w.out_w, &w, n * w.out_h, (n + 1) * w.out_h, &x[0, 0, 0, 0])

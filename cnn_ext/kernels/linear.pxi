@@ -47,12 +47,18 @@ cdef void column_sums(const real_t[:, ::1] y, real_t[::1] sums, Py_ssize_t task)
 
 
 def linear_forward(
-    const real_t[:, ::1] x, const real_t[:, ::1] weight, const real_t[::1] bias,
-    real_t[:, ::1] out, real_t[::1] scratch, int n_threads,
+    const real_t[:, ::1] x not None, const real_t[:, ::1] weight not None, const real_t[::1] bias,
+    real_t[:, ::1] out not None, real_t[::1] scratch not None, int n_threads,
 ):
     """out = x · weight + bias (bias may be None); scratch: n_threads × gemm_scratch elements."""
     cdef Py_ssize_t n = x.shape[0], d = x.shape[1], m = weight.shape[1]
     cdef const real_t* bias_start = NULL
+    n_threads = team(n_threads)
+    require(
+        x.shape[0] and weight.shape[0] and x.shape[1] == weight.shape[0] and (out.shape[0], out.shape[1]) == (x.shape[0], weight.shape[1])
+        and (bias is None or bias.shape[0] == weight.shape[1]) and scratch.shape[0] >= n_threads * GEMM_SCRATCH,
+        "linear_forward",
+    )
     if bias is not None:
         bias_start = &bias[0]
     with nogil:
@@ -62,12 +68,19 @@ def linear_forward(
 
 
 def linear_backward(
-    const real_t[:, ::1] dout, const real_t[:, ::1] x, const real_t[:, ::1] weight,
-    real_t[:, ::1] dx, real_t[:, ::1] dweight, real_t[::1] dbias, real_t[::1] scratch, int n_threads,
+    const real_t[:, ::1] dout not None, const real_t[:, ::1] x not None, const real_t[:, ::1] weight not None,
+    real_t[:, ::1] dx, real_t[:, ::1] dweight not None, real_t[::1] dbias not None, real_t[::1] scratch not None, int n_threads,
 ):
     """dx = dout · weightᵀ (dx may be None), dweight = xᵀ · dout, dbias = column sums of dout."""
     cdef Py_ssize_t n = x.shape[0], d = x.shape[1], m = weight.shape[1], task
     cdef real_t* dx_start = NULL
+    n_threads = team(n_threads)
+    require(
+        x.shape[0] and weight.shape[0] and x.shape[1] == weight.shape[0] and (dout.shape[0], dout.shape[1]) == (x.shape[0], weight.shape[1])
+        and (dweight.shape[0], dweight.shape[1], dbias.shape[0]) == (x.shape[1], weight.shape[1], weight.shape[1])
+        and (dx is None or (dx.shape[0], dx.shape[1]) == (x.shape[0], x.shape[1])) and scratch.shape[0] >= n_threads * GEMM_SCRATCH,
+        "linear_backward",
+    )
     if dx is not None:
         dx_start = &dx[0, 0]
     with nogil:

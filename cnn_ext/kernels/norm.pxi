@@ -60,10 +60,16 @@ cdef void batch_norm_channel(
 
 
 def batch_norm_forward(
-    const real_t[:, :, ::1] x, const real_t[::1] weight, const real_t[::1] bias, real_t[:, :, ::1] out,
-    real_t[::1] mean, real_t[::1] var, double eps, int n_threads,
+    const real_t[:, :, ::1] x not None, const real_t[::1] weight not None, const real_t[::1] bias not None, real_t[:, :, ::1] out not None,
+    real_t[::1] mean not None, real_t[::1] var not None, double eps, int n_threads,
 ):
     cdef Py_ssize_t c
+    n_threads = team(n_threads)
+    require(
+        (x.shape[0], x.shape[1], x.shape[2]) == (out.shape[0], out.shape[1], out.shape[2])
+        and x.shape[1] == weight.shape[0] == bias.shape[0] == mean.shape[0] == var.shape[0],
+        "batch_norm_forward",
+    )
     for c in prange(x.shape[1], nogil=True, schedule="static", num_threads=n_threads):
         batch_norm_channel(x, weight, bias, out, mean, var, eps, c)
 
@@ -98,10 +104,16 @@ cdef void batch_norm_columns(
 
 
 def batch_norm_columns_forward(
-    const real_t[:, ::1] x, const real_t[::1] weight, const real_t[::1] bias, real_t[:, ::1] out,
-    real_t[::1] mean, real_t[::1] var, double eps, int n_threads,
+    const real_t[:, ::1] x not None, const real_t[::1] weight not None, const real_t[::1] bias not None, real_t[:, ::1] out not None,
+    real_t[::1] mean not None, real_t[::1] var not None, double eps, int n_threads,
 ):
     cdef Py_ssize_t block, blocks = (x.shape[1] + NORM_COLUMNS - 1) // NORM_COLUMNS
+    n_threads = team(n_threads)
+    require(
+        (x.shape[0], x.shape[1]) == (out.shape[0], out.shape[1])
+        and x.shape[1] == weight.shape[0] == bias.shape[0] == mean.shape[0] == var.shape[0],
+        "batch_norm_columns_forward",
+    )
     for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         batch_norm_columns(x, weight, bias, out, mean, var, eps, block)
 
@@ -117,10 +129,16 @@ cdef void normalise_image(
 
 
 def batch_norm_inference(
-    const real_t[:, :, ::1] x, const real_t[::1] mean, const real_t[::1] scale, const real_t[::1] bias,
-    real_t[:, :, ::1] out, int n_threads,
+    const real_t[:, :, ::1] x not None, const real_t[::1] mean not None, const real_t[::1] scale not None, const real_t[::1] bias not None,
+    real_t[:, :, ::1] out not None, int n_threads,
 ):
     cdef Py_ssize_t n
+    n_threads = team(n_threads)
+    require(
+        (x.shape[0], x.shape[1], x.shape[2]) == (out.shape[0], out.shape[1], out.shape[2])
+        and x.shape[1] == mean.shape[0] == scale.shape[0] == bias.shape[0],
+        "batch_norm_inference",
+    )
     for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         normalise_image(x, mean, scale, bias, out, n)
 
@@ -135,10 +153,16 @@ cdef void normalise_row(
 
 
 def batch_norm_columns_inference(
-    const real_t[:, ::1] x, const real_t[::1] mean, const real_t[::1] scale, const real_t[::1] bias,
-    real_t[:, ::1] out, int n_threads,
+    const real_t[:, ::1] x not None, const real_t[::1] mean not None, const real_t[::1] scale not None, const real_t[::1] bias not None,
+    real_t[:, ::1] out not None, int n_threads,
 ):
     cdef Py_ssize_t n
+    n_threads = team(n_threads)
+    require(
+        (x.shape[0], x.shape[1]) == (out.shape[0], out.shape[1])
+        and x.shape[1] == mean.shape[0] == scale.shape[0] == bias.shape[0],
+        "batch_norm_columns_inference",
+    )
     for n in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         normalise_row(x, mean, scale, bias, out, n)
 
@@ -174,10 +198,16 @@ cdef void batch_norm_channel_backward(
 
 
 def batch_norm_backward(
-    const real_t[:, :, ::1] dout, const real_t[:, :, ::1] x, const real_t[::1] weight, const real_t[::1] mean,
-    const real_t[::1] var, real_t[:, :, ::1] dx, real_t[::1] dweight, real_t[::1] dbias, double eps, int n_threads,
+    const real_t[:, :, ::1] dout not None, const real_t[:, :, ::1] x not None, const real_t[::1] weight not None, const real_t[::1] mean not None,
+    const real_t[::1] var not None, real_t[:, :, ::1] dx not None, real_t[::1] dweight not None, real_t[::1] dbias not None, double eps, int n_threads,
 ):
     cdef Py_ssize_t c
+    n_threads = team(n_threads)
+    require(
+        (x.shape[0], x.shape[1], x.shape[2]) == (dout.shape[0], dout.shape[1], dout.shape[2]) == (dx.shape[0], dx.shape[1], dx.shape[2])
+        and x.shape[1] == weight.shape[0] == mean.shape[0] == var.shape[0] == dweight.shape[0] == dbias.shape[0],
+        "batch_norm_backward",
+    )
     for c in prange(x.shape[1], nogil=True, schedule="static", num_threads=n_threads):
         batch_norm_channel_backward(dout, x, weight, mean, var, dx, dweight, dbias, eps, c)
 
@@ -210,9 +240,15 @@ cdef void batch_norm_columns_backward_block(
 
 
 def batch_norm_columns_backward(
-    const real_t[:, ::1] dout, const real_t[:, ::1] x, const real_t[::1] weight, const real_t[::1] mean,
-    const real_t[::1] var, real_t[:, ::1] dx, real_t[::1] dweight, real_t[::1] dbias, double eps, int n_threads,
+    const real_t[:, ::1] dout not None, const real_t[:, ::1] x not None, const real_t[::1] weight not None, const real_t[::1] mean not None,
+    const real_t[::1] var not None, real_t[:, ::1] dx not None, real_t[::1] dweight not None, real_t[::1] dbias not None, double eps, int n_threads,
 ):
     cdef Py_ssize_t block, blocks = (x.shape[1] + NORM_COLUMNS - 1) // NORM_COLUMNS
+    n_threads = team(n_threads)
+    require(
+        (x.shape[0], x.shape[1]) == (dout.shape[0], dout.shape[1]) == (dx.shape[0], dx.shape[1])
+        and x.shape[1] == weight.shape[0] == mean.shape[0] == var.shape[0] == dweight.shape[0] == dbias.shape[0],
+        "batch_norm_columns_backward",
+    )
     for block in prange(blocks, nogil=True, schedule="static", num_threads=n_threads):
         batch_norm_columns_backward_block(dout, x, weight, mean, var, dx, dweight, dbias, eps, block)

@@ -24,10 +24,10 @@ cdef inline void keep_larger(
 
 cdef void max_pool_strip(
     const real_t[:, :, ::1] x, real_t[:, :, ::1] out, int64_t[:, :, ::1] argmax, Py_ssize_t p, Py_ssize_t oh,
-    Py_ssize_t start, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t ph, Py_ssize_t pw,
+    Py_ssize_t start, Py_ssize_t each, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t ph, Py_ssize_t pw,
 ) noexcept nogil:
     # Outputs `start` … of row `oh`: the strip takes up one pixel of all its windows after the other.
-    cdef Py_ssize_t count = min(STRIP, out.shape[2] - start), width = x.shape[2], left = start * sw - pw
+    cdef Py_ssize_t count = min(each, out.shape[2] - start), width = x.shape[2], left = start * sw - pw
     cdef Py_ssize_t top = max(oh * sh - ph, 0), bottom = min(oh * sh - ph + kh, x.shape[1])
     cdef Py_ssize_t h, j, k, first, last, column
     cdef int32_t index  # planes have fewer than 2³¹ pixels
@@ -59,10 +59,11 @@ cdef void max_pool_plane(
     const real_t[:, :, ::1] x, real_t[:, :, ::1] out, int64_t[:, :, ::1] argmax, Py_ssize_t p,
     Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t ph, Py_ssize_t pw,
 ) noexcept nogil:
-    cdef Py_ssize_t oh, strip
+    # Windows far apart have no neighbouring pixels to take up side by side.
+    cdef Py_ssize_t oh, strip, each = STRIP if sw <= STRIP else 1
     for oh in range(out.shape[1]):
-        for strip in range((out.shape[2] + STRIP - 1) // STRIP):
-            max_pool_strip(x, out, argmax, p, oh, strip * STRIP, kh, kw, sh, sw, ph, pw)
+        for strip in range((out.shape[2] + each - 1) // each):
+            max_pool_strip(x, out, argmax, p, oh, strip * each, each, kh, kw, sh, sw, ph, pw)
 
 
 cdef void max_pool_plane_2x2(
@@ -85,11 +86,27 @@ cdef void max_pool_plane_2x2(
             argmax[p, oh, ow] = 2 * oh * x.shape[2] + 2 * ow + here
 
 
+cdef bint pool_fits(
+    Py_ssize_t planes, Py_ssize_t height, Py_ssize_t width, Py_ssize_t out_planes, Py_ssize_t out_h, Py_ssize_t out_w,
+    Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t ph, Py_ssize_t pw,
+) noexcept:
+    return (
+        planes == out_planes and axis_has(height, kh, out_h, sh, ph, 1) and axis_has(width, kw, out_w, sw, pw, 1)
+        and ph < kh and pw < kw and <double>height * width < 2147483648.0
+    )
+
+
 def max_pool2d_forward(
-    const real_t[:, :, ::1] x, real_t[:, :, ::1] out, int64_t[:, :, ::1] argmax,
+    const real_t[:, :, ::1] x not None, real_t[:, :, ::1] out not None, int64_t[:, :, ::1] argmax not None,
     Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t ph, Py_ssize_t pw, int n_threads,
 ):
     cdef Py_ssize_t p
+    n_threads = team(n_threads)
+    require(
+        x.shape[0] and pool_fits(x.shape[0], x.shape[1], x.shape[2], out.shape[0], out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw)
+        and (argmax.shape[0], argmax.shape[1], argmax.shape[2]) == (out.shape[0], out.shape[1], out.shape[2]),
+        "max_pool2d_forward",
+    )
     if kh == kw == sh == sw == 2 and ph == pw == 0:
         for p in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
             max_pool_plane_2x2(x, out, argmax, p)
@@ -113,8 +130,13 @@ cdef Py_ssize_t max_unpool_plane(
     return outside
 
 
-def max_pool2d_backward(const real_t[:, ::1] dout, const int64_t[:, ::1] argmax, real_t[:, ::1] dx, int n_threads):
+def max_pool2d_backward(const real_t[:, ::1] dout not None, const int64_t[:, ::1] argmax not None, real_t[:, ::1] dx not None, int n_threads):
     cdef Py_ssize_t p, outside = 0
+    n_threads = team(n_threads)
+    require(
+        (dout.shape[0], dout.shape[1]) == (argmax.shape[0], argmax.shape[1]) and dout.shape[0] == dx.shape[0],
+        "max_pool2d_backward",
+    )
     for p in prange(dx.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         outside += max_unpool_plane(dout, argmax, dx, p)
     return outside
@@ -138,10 +160,15 @@ cdef void avg_pool_plane(
 
 
 def avg_pool2d_forward(
-    const real_t[:, :, ::1] x, real_t[:, :, ::1] out,
+    const real_t[:, :, ::1] x not None, real_t[:, :, ::1] out not None,
     Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t ph, Py_ssize_t pw, int n_threads,
 ):
     cdef Py_ssize_t p
+    n_threads = team(n_threads)
+    require(
+        x.shape[0] and pool_fits(x.shape[0], x.shape[1], x.shape[2], out.shape[0], out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw),
+        "avg_pool2d_forward",
+    )
     for p in prange(x.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         avg_pool_plane(x, out, p, kh, kw, sh, sw, ph, pw)
 
@@ -166,9 +193,14 @@ cdef void avg_unpool_plane(
 
 
 def avg_pool2d_backward(
-    const real_t[:, :, ::1] dout, real_t[:, :, ::1] dx,
+    const real_t[:, :, ::1] dout not None, real_t[:, :, ::1] dx not None,
     Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t ph, Py_ssize_t pw, int n_threads,
 ):
     cdef Py_ssize_t p
+    n_threads = team(n_threads)
+    require(
+        dx.shape[0] and pool_fits(dx.shape[0], dx.shape[1], dx.shape[2], dout.shape[0], dout.shape[1], dout.shape[2], kh, kw, sh, sw, ph, pw),
+        "avg_pool2d_backward",
+    )
     for p in prange(dx.shape[0], nogil=True, schedule="static", num_threads=n_threads):
         avg_unpool_plane(dout, dx, p, kh, kw, sh, sw, ph, pw)

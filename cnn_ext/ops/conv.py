@@ -9,6 +9,8 @@ from cnn_ext.workspace import scratch
 
 __all__ = ["col2im", "conv2d_backward", "conv2d_forward", "im2col"]
 
+_MOST_COLUMNS_BYTES = 4 * 2**20  # of an output row: a wider one is cut into pieces
+_LEAST_COLUMNS = 96  # outputs of a piece, so that the product has something to do
 _COLUMNS_BYTES = 256 * 1024  # columns at a time: with a block of weights they stay in a 512 KB L2
 _TASKS = 16  # pieces that a batch is cut into where it is large enough; also the slots of the weight gradient
 _SLOTS_BYTES = 128 * 2**20  # all slots of the weight gradient together
@@ -79,12 +81,15 @@ def _convolution(op, x, weight, stride, padding, dilation):
 
 
 def _blocking(weight, rows, out_w):
-    """(output rows at a time, row stride of the columns, scratch elements a thread), from shapes alone."""
+    """(rows and columns of out at a time, row stride of im2col's, scratch elements a thread), from shapes."""
     k = weight[0].size
     fitting = _COLUMNS_BYTES // (k * out_w * weight.itemsize)
     at_a_time = max(1, min(fitting, -(-rows // _TASKS)))
-    ld = at_a_time * out_w + 16  # off the powers of two, whose lines would share cache sets
-    return at_a_time, ld, (k + len(weight)) * ld + kernels.gemm_scratch
+    columns = out_w
+    if at_a_time == 1:
+        columns = min(out_w, max(_LEAST_COLUMNS, _MOST_COLUMNS_BYTES // (k * weight.itemsize)))
+    ld = at_a_time * columns + 16  # off the powers of two, whose lines would share cache sets
+    return at_a_time, columns, ld, (k + len(weight)) * ld + kernels.gemm_scratch
 
 
 def conv2d_forward(
@@ -105,10 +110,21 @@ def conv2d_forward(
         bias = real_array(op, "bias", bias, "(F,)", 1, x.dtype)
         require_shape(op, "bias", bias, (len(weight),))
     out = np.empty((len(x), len(weight), oh, ow), x.dtype)
-    at_a_time, ld, share = _blocking(weight, len(x) * oh, ow)
+    at_a_time, columns, ld, share = _blocking(weight, len(x) * oh, ow)
     threads = threads_for(out.size * weight[0].size)
     kernels.conv2d_forward(
-        x, weight, bias, out, stride, padding, dilation, at_a_time, ld, scratch(threads * share, x.dtype), threads
+        x,
+        weight,
+        bias,
+        out,
+        stride,
+        padding,
+        dilation,
+        at_a_time,
+        columns,
+        ld,
+        scratch(threads * share, x.dtype),
+        threads,
     )
     return out
 
@@ -130,11 +146,25 @@ def conv2d_backward(
     require_shape(op, "dout", dout, (len(x), len(weight), oh, ow))
     dx = np.empty_like(x) if input_grad else None
     dweight, dbias = np.empty_like(weight), np.empty(len(weight), x.dtype)
-    at_a_time, ld, share = _blocking(weight, len(x) * oh, ow)
+    at_a_time, columns, ld, share = _blocking(weight, len(x) * oh, ow)
     slots = max(1, min(_TASKS, len(x), _SLOTS_BYTES // weight.nbytes))
     threads = threads_for(dout.size * weight[0].size)
     memory = scratch(threads * share + slots * (weight.size + len(weight)), x.dtype)
     kernels.conv2d_backward(
-        dout, x, weight, dx, dweight, dbias, stride, padding, dilation, slots, at_a_time, ld, memory, threads
+        dout,
+        x,
+        weight,
+        dx,
+        dweight,
+        dbias,
+        stride,
+        padding,
+        dilation,
+        slots,
+        at_a_time,
+        columns,
+        ld,
+        memory,
+        threads,
     )
     return dx, dweight, dbias

@@ -65,7 +65,8 @@ def batch_norm_inference(
         "batch_norm_inference", x, eps, weight=weight, bias=bias, mean=mean, var=var
     )
     out = np.empty_like(x)
-    scale = (weight / np.sqrt(var.astype(np.float64) + eps)).astype(x.dtype)
+    with np.errstate(all="ignore"):  # what overflows is infinite, as in a kernel
+        scale = (weight / np.sqrt(var.astype(np.float64) + eps)).astype(x.dtype)
     planes = _planes(x)
     _kernel("inference", planes)(planes, mean, scale, bias, _planes(out), threads_for(x.size))
     return out

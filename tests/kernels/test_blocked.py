@@ -822,6 +822,27 @@ def outer(x=None, *, window=((1, 1), (0, 0), (1, 1)), slots=1, memory=9999, dy=(
     return kernels.Outer(x, of(*dy), weights(*grad), *window, slots, memory)
 
 
+def batches_of(batch, n, channels):
+    """Blocks of vectors, `batch` images each."""
+    shape = (n, channels, 1, 1)
+    return blocked.Blocks(floats(blocked.blocks_size(shape, 8)), shape, 8, batch)
+
+
+def again(step, *arguments):
+    """A step that is made once more, of what does not belong together."""
+    with pytest.raises(ValueError, match="do not belong together"):
+        step.__init__(*arguments)
+    step(1)
+
+
+def scratchless():
+    """A step whose scratch memory is smaller than it asked for."""
+    at, out = of(24, 16, 8, 8), of(24, 16, 8, 8)
+    packed = kernels.TransformWeights(weights(16, 16, 3, 3), floats(kernels.transformed_size(256)), 16, 16, False)
+    kernels.Winograd(at, packed, None, out, (-1, -1), False, 4, 4, lambda count: floats(count - 1))(1)
+
+
+STEPS = [kind for kind in vars(kernels).values() if isinstance(kind, type) and issubclass(kind, kernels.Step)]
 UINT8 = np.zeros(9999, np.uint8)
 EACH = places(((0, 0, 8),), rows=(0, 0), row_first=(0, 1), columns=(0, 0), column_first=(0, 1))
 PAIRS = (2, 2, 2, 2, 0, 0)
@@ -905,6 +926,36 @@ REFUSALS = {
         lambda: places(columns=(3,)),
         lambda: places(row_first=(0, 0)),
         lambda: places(column_first=()),
+    ],
+    "batches in other blocks": [
+        # A group of images would lie in two blocks, or read beyond an Image.
+        lambda: convolution(of(36, 8, 1, 1), weights(8, 8, 1, 1), batches_of(25, 36, 8)),
+        lambda: convolution(batches_of(5, 13, 8), weights(8, 8, 1, 1), of(13, 8, 1, 1)),
+        lambda: convolution(image((13, 1, 2, 2), (0, 0)), weights(8, 1, 2, 2), batches_of(5, 13, 8)),
+        lambda: weight_gradient(batches_of(5, 13, 8), of(13, 8, 1, 1), weights(8, 8, 1, 1)),
+        lambda: kernels.Pieces(of(2, 8, 4, 4), 5),
+        lambda: kernels.Pieces(of(2, 8, 4, 4), 0),
+    ],
+    "steps": [
+        *(lambda kind=kind: kind.__new__(kind)(1) for kind in STEPS),
+        *(lambda n=n: unit(of(2, 8, 4, 4), of(2, 8, 4, 4))(n) for n in (0, -1, 257, 2**31 - 1)),
+        *(lambda n=n: kernels.pack_blocks(floats(1).reshape(1, 1, 1, 1), of(1, 1, 1, 1), n) for n in (0, 257)),
+        lambda: again(
+            unit(of(2, 8, 4, 4), of(2, 8, 4, 4)), of(2, 8, 4, 4), of(2, 8, 3, 4), None, True, POINT, None, None
+        ),
+        lambda: scratchless(),
+        lambda: kernels.conv2d_forward(
+            np.zeros((1, 1, 4, 4)), np.zeros((1, 1, 3, 3)), None, np.zeros((1, 1, 3, 2)), (1, 1), (0, 0), (1, 1),
+            1, 2, 2, np.zeros(99999), 1,
+        ),
+        lambda: kernels.linear_forward(
+            np.zeros((2, 3)), np.zeros((4, 2)), None, np.zeros((2, 2)), np.zeros(99999), 1
+        ),
+        lambda: kernels.activation_forward(0, np.zeros(5), np.zeros(4), 0.0, 1),
+        lambda: unit(of(2, 8, 4, 4), of(2, 8, 4, 4), window=(2**31 - 1, 2**31 - 1, 1, 1, 2**30, 2**30)),
+        lambda: unit(of(2, 8, 4, 4), of(2, 8, 4, 4), window=(2**400,) * 6),
+        lambda: outer(window=((1, 1), (2**62, 2**62), (1, 1))),
+        lambda: outer(slots=2**62),
     ],
     "Gather": [
         *(
@@ -1116,7 +1167,6 @@ NOTHING = {
     "Pixels": lambda: blocked.Pixels(None, (1, 1, 2, 2), (0, 0)),
     "pack into no pixels": lambda: kernels.pack_pixels(np.zeros((1, 1, 1, 1), np.float32), None, 1),
     "Rows": lambda: blocked.Rows(None),
-    "hold nothing": lambda: kernels.hold_rows(None, blocked.Rows((3, 4, 1, 1)), 1),
     "hold in nothing": lambda: kernels.hold_rows(np.zeros((3, 4, 1, 1), np.float32), None, 1),
     "Pad": lambda: kernels.Pad(None, floats(99), (0, 0)),
     "GatherOne": lambda: kernels.GatherOne(None, packing(), None, of(1, 8, 1, 1), False),
