@@ -8,7 +8,8 @@ import numpy as np
 
 from pynn.data.dataset import DataError, Dataset
 from pynn.data.locate import find
-from pynn.data.npz import read_npz
+from pynn.data.npz import open_npz
+from pynn.text import shown
 
 __all__ = ["load_binary20"]
 
@@ -21,17 +22,23 @@ def load_binary20(data_dir=None) -> Dataset:
     DataError.
     """
     path = find("binary20", "binary20.npz", _look, data_dir)
-    arrays = read_npz(path)
-    x, y = arrays.get("X"), arrays.get("y")
-    if x is None or y is None or x.shape != (1000, 20) or y.shape != (1000,) or x.dtype.kind != "f":
-        found = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()) or "no arrays"
-        raise DataError(
-            f"{path}: expected floating-point X of shape (1000, 20) and y of shape (1000,), got {found}"
-        )
+    with open_npz(path) as archive:
+        found = {name: archive.header(name) for name in archive.names if name in ("X", "y")}
+        shapes = {name: header.shape for name, header in found.items()}
+        if (
+            shapes != {"X": (1000, 20), "y": (1000,)}
+            or found["X"].dtype.kind != "f"
+            or found["y"].dtype.kind not in "biuf"
+        ):
+            got = ", ".join(f"{name} {header.dtype} {header.shape}" for name, header in found.items()) or "neither"
+            raise DataError(
+                f"{shown(path)}: expected floating-point X of shape (1000, 20) and y of shape (1000,), got {got}"
+            )
+        x, y = archive.read("X"), archive.read("y")
     if not np.isin(y, (0, 1)).all():
-        raise DataError(f"{path}: expected labels 0 and 1 in y")
+        raise DataError(f"{shown(path)}: expected labels 0 and 1 in y")
     if not np.isfinite(x).all():
-        raise DataError(f"{path}: X has values that are not finite")
+        raise DataError(f"{shown(path)}: X has values that are not finite")
     x, y = x.astype(np.float32), y.astype(np.int64)
     train, val, test = ((x[rows], y[rows]) for rows in (slice(0, 500), slice(500, 750), slice(750, 1000)))
     citation = "the course whose questions Q1–Q7 pynn answers"
