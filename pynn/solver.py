@@ -31,7 +31,14 @@ from pynn.conditions import of_fit, of_solver
 from pynn.engine import Predictor, Trainer
 from pynn.files import check_writable
 from pynn.generators import generator_at, generator_state
-from pynn.habits import SOLVER, explains, missing_attribute
+from pynn.habits import (
+    EVALUATION_ARGUMENTS,
+    FIT_ARGUMENTS,
+    SOLVER,
+    SOLVER_ARGUMENTS,
+    explains,
+    missing_attribute,
+)
 from pynn.io import require_safetensors
 from pynn.module import LayerTypeError, Module, first_nonfinite
 from pynn.optim import Optimizer, clip_grad_norm
@@ -43,12 +50,6 @@ from pynn.values import shown
 __all__ = ["Run", "Solver", "TrainingDiverged"]
 
 Callback = Callable[["Solver", dict], object]
-
-_ONE_SIZE = {
-    "batch_size": "evaluation works through batches of its own, whose size changes nothing: leave it out",
-    "verbose": "evaluation shows nothing: leave it out",
-    "steps": "all samples are taken: give a part of them",
-}
 
 
 @dataclass(frozen=True)
@@ -116,35 +117,7 @@ class Solver:
     callbacks: tuple[Callback, ...]
     progress: bool | None
 
-    @explains(
-        lr="it is the optimizer's: pynn.Adam(model.parameters(), lr=…)",
-        learning_rate="it is the optimizer's: pynn.Adam(model.parameters(), lr=…)",
-        weight_decay="it is the optimizer's: pynn.AdamW(model.parameters(), weight_decay=…)",
-        momentum="it is the optimizer's: pynn.SGD(model.parameters(), lr=…, momentum=…)",
-        epochs="it is fit's: solver.fit(x, y, epochs=…)",
-        steps="it is fit's: solver.fit(x, y, steps=…)",
-        n_epochs="it is fit's: solver.fit(x, y, epochs=…)",
-        num_epochs="it is fit's: solver.fit(x, y, epochs=…)",
-        max_iter="it is fit's: solver.fit(x, y, epochs=…)",
-        patience="it is fit's: solver.fit(x, y, validation_data=…, patience=…)",
-        validation_data="it is fit's: solver.fit(x, y, validation_data=…)",
-        checkpoint="it is fit's: solver.fit(x, y, checkpoint=…)",
-        criterion="it is called loss",
-        loss_fn="it is called loss",
-        loss_function="it is called loss",
-        scheduler="it is called schedule, a function of the step: schedule=pynn.Cosine()",
-        lr_scheduler="it is called schedule, a function of the step: schedule=pynn.Cosine()",
-        metrics="accuracy is measured for every classification loss: leave it out",
-        device="pynn computes on the CPU: leave it out",
-        seed="give rng=np.random.default_rng(seed)",
-        random_state="give rng=np.random.default_rng(seed)",
-        verbose="give progress=True or False",
-        clip_grad_norm="it is called max_grad_norm",
-        clipnorm="it is called max_grad_norm",
-        gradient_clip_val="it is called max_grad_norm",
-        preprocess="it is called transform",
-        shuffle="every epoch is shuffled: leave it out",
-    )
+    @explains(**SOLVER_ARGUMENTS)
     def __init__(
         self,
         model: Module,
@@ -240,43 +213,7 @@ class Solver:
         self.run.step += 1
         return loss, scores
 
-    @explains(
-        batch_size="it is the Solver's: Solver(…, batch_size=…)",
-        lr="it is the optimizer's: pynn.Adam(model.parameters(), lr=…)",
-        learning_rate="it is the optimizer's: pynn.Adam(model.parameters(), lr=…)",
-        verbose="it is the Solver's progress: Solver(…, progress=False)",
-        progress="it is the Solver's: Solver(…, progress=False)",
-        callbacks="they are the Solver's: Solver(…, callbacks=[…])",
-        callback="they are the Solver's: Solver(…, callbacks=[…])",
-        validation_split="give a part of the data: validation_data=(x_val, y_val)",
-        validation_batch_size="it does not change the result: leave it out",
-        val_data="it is called validation_data",
-        validation="it is called validation_data",
-        x_val="give both together: validation_data=(x_val, y_val)",
-        eval_set="give one pair: validation_data=(x_val, y_val)",
-        early_stopping="give validation_data=(x_val, y_val), patience=…",
-        early_stopping_rounds="it is called patience",
-        n_epochs="it is called epochs",
-        num_epochs="it is called epochs",
-        nb_epoch="it is called epochs",
-        max_epochs="it is called epochs",
-        max_steps="it is called steps",
-        max_iter="it is called epochs, or steps for updates",
-        steps_per_epoch="an epoch is one pass over the data: leave it out",
-        initial_epoch="a run is continued by solver.resume(path)",
-        shuffle="every epoch is shuffled: leave it out",
-        sample_weight="samples weigh alike: leave it out",
-        class_weight="classes weigh alike: leave it out",
-        max_time="it is called time_limit, in seconds",
-        timeout="it is called time_limit, in seconds",
-        resume="call solver.resume(path) before fit",
-        optimizer="it is the Solver's: Solver(model, loss, optimizer)",
-        loss="it is the Solver's: Solver(model, loss, optimizer)",
-        rng="it is the Solver's: Solver(…, rng=…)",
-        augment="it is the Solver's: Solver(…, augment=…)",
-        transform="it is the Solver's: Solver(…, transform=…)",
-        schedule="it is the Solver's: Solver(…, schedule=…)",
-    )
+    @explains(**FIT_ARGUMENTS)
     def fit(
         self,
         x: np.ndarray,
@@ -521,7 +458,7 @@ class Solver:
 
     # -- evaluation -----------------------------------------------------------------------------------------
 
-    @explains(**_ONE_SIZE)
+    @explains(**EVALUATION_ARGUMENTS)
     def evaluate(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
         """`loss` and, for classification, `accuracy` (a fraction) in evaluation mode, means over all samples.
 
@@ -529,7 +466,7 @@ class Solver:
         """
         return self._evaluate(*self._checked_pair("x", x, "y", y))
 
-    @explains(**_ONE_SIZE)
+    @explains(**EVALUATION_ARGUMENTS)
     def scores(self, x: np.ndarray) -> np.ndarray:
         """(N, …): the model's outputs in evaluation mode, after `transform`."""
         x = checked_inputs("x", x)
@@ -540,13 +477,13 @@ class Solver:
                 [self._first_forward("x", x[batches[0]]), *(self._forward(x[b]) for b in batches[1:])]
             )
 
-    @explains(**_ONE_SIZE)
+    @explains(**EVALUATION_ARGUMENTS)
     def predict(self, x: np.ndarray) -> np.ndarray:
         """(N,): the predicted labels; for regression the scores."""
         scores = self.scores(x)
         return self.loss.predict(scores) if self.loss.task == "classification" else scores
 
-    @explains(**_ONE_SIZE)
+    @explains(**EVALUATION_ARGUMENTS)
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
         """(N, K): the probability of each class, rows adding up to 1.
 
