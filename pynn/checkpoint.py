@@ -7,9 +7,7 @@ generator: the solver's and those that modules or `augment` hold (`1.rng`).
 
 from __future__ import annotations
 
-import copy
 import difflib
-import math
 import os
 from collections.abc import Collection
 from dataclasses import replace
@@ -17,21 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pynn.conditions import OF_FIT, OF_SOLVER, described, difference, of_solver, optimizer_options, trainable
+from pynn.conditions import OF_FIT, OF_SOLVER, difference, of_solver
 from pynn.generators import checked_state, generator_state, set_generator_state
 from pynn.io import ModelFileError, read_tensors, write_tensors
-from pynn.module import Module
-from pynn.optim import LARGEST, Optimizer
 from pynn.run import MOST, Run, checked_run
+from pynn.settings import SETTINGS, checked_settings, settings_of, use_settings
 from pynn.text import shown as as_text
-from pynn.values import as_float, is_number, shown
+from pynn.values import shown
 
 if TYPE_CHECKING:
     from pynn.solver import Solver
 
 __all__ = ["checked_accept", "continued", "generators", "restore_checkpoint", "save_checkpoint"]
 
-MAY_CHANGE = {"model", "optimizer", "lr", "weight_decay", "max_grad_norm", "trainable"}  # by callbacks
 CONDITIONS = (*OF_SOLVER, *OF_FIT, "callbacks")
 
 
@@ -47,8 +43,8 @@ def save_checkpoint(path: str | os.PathLike, solver: Solver) -> None:
         raise ValueError(
             "save_checkpoint: training stands within an epoch, from where it cannot be repeated exactly"
         )
-    settings = _settings(solver)
-    _checked_settings(settings, solver, set())  # what could not be read again does not replace what can
+    settings = settings_of(solver)
+    checked_settings(settings, solver, set())  # what could not be read again does not replace what can
     parts = {
         "model": solver.model.state_dict(),
         "optimizer": solver.optimizer.state_dict(),
@@ -113,7 +109,7 @@ def _restore(tensors: dict[str, np.ndarray], header: dict, solver: Solver, accep
     conditions = of_solver(solver)
     differing = {name for name, value in conditions.items() if _difference(name, run.conditions, value)}
     optimizer_state = _checked_optimizer(parts["optimizer"], solver, "optimizer" in differing & set(accept))
-    settings = _checked_settings(header.get("settings"), solver, differing)
+    settings = checked_settings(header.get("settings"), solver, differing)
     callbacks = [] if "callbacks" in accept else _checked_callbacks(header.get("callbacks", []), solver)
     refuse_differences(run.conditions, conditions, accept)
 
@@ -130,7 +126,7 @@ def _restore(tensors: dict[str, np.ndarray], header: dict, solver: Solver, accep
     solver.model.load_state_dict(parts["model"])
     for name, generator in generators(solver).items():
         set_generator_state(generator, states[name])
-    _use_settings(settings, solver)
+    use_settings(settings, solver)
     run.conditions |= {name: conditions[name] for name in differing}
     run.stopped = run.stopped and not differing
     solver.run = run
@@ -168,7 +164,7 @@ def continued(path: str, run: Run, conditions: dict, accept: Collection[str]) ->
 
     What may change on the way is not looked at again: `restore_checkpoint` did.
     """
-    conditions = {name: value for name, value in conditions.items() if name not in MAY_CHANGE}
+    conditions = {name: value for name, value in conditions.items() if name not in SETTINGS}
     then = run.conditions
     if "x" in accept and isinstance(then.get("transform"), dict):  # of another first sample it makes another thing
         then = then | {"transform": then["transform"] | {"first": conditions["transform"]["first"]}}
@@ -249,85 +245,6 @@ def _checked_callbacks(states, solver: Solver) -> list[tuple]:
             "resume(path, accept=['callbacks'])"
         )
     return [(callback, each["state"]) for callback, each in zip(own, states, strict=True)]
-
-
-def _settings(solver: Solver) -> dict:
-    return {
-        "lr": [float(group["lr"]) for group in solver.optimizer.groups],
-        "weight_decay": [float(group["weight_decay"]) for group in solver.optimizer.groups],
-        "optimizer": optimizer_options(solver.optimizer),
-        "max_grad_norm": described(solver.max_grad_norm),
-        "trainable": trainable(solver.model),
-    }
-
-
-def _checked_settings(settings, solver: Solver, differing: set[str]) -> dict:
-    """Those of the file that are to be used: not where the conditions differ. Files from before have none."""
-    own = _settings(solver)
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict) or settings.keys() != own.keys():
-        raise ValueError(f"its settings are others than {', '.join(own)}")
-    settings = {name: value for name, value in settings.items() if name not in differing}
-    norm = settings.pop("max_grad_norm", None)
-    if norm is not None and norm != "inf" and not (_could_be(1.0, norm) and norm > 0):
-        raise ValueError(f"its max_grad_norm is {shown(norm)}")
-    if "trainable" in settings and not _are_places(own["trainable"], settings["trainable"]):
-        raise ValueError(f"its setting trainable is {shown(settings['trainable'])}")
-    for name, value in settings.items():
-        if name != "trainable" and not _could_be(own[name], value):
-            raise ValueError(f"its setting {name} is {shown(value)}")
-    if "optimizer" in settings:
-        twin = copy.copy(solver.optimizer)
-        _set_options(twin, settings["optimizer"])
-        twin._options()  # refuses what does not go together
-    return settings if "max_grad_norm" in differing else settings | {"max_grad_norm": norm}
-
-
-def _are_places(own: dict, value) -> bool:
-    """Whether `value` has two lists of names."""
-    if not isinstance(value, dict) or value.keys() != own.keys():
-        return False
-    return all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in value.values())
-
-
-def _could_be(own, value) -> bool:
-    """Whether `value` is of the kind of `own`: a number for a number, a list of as many for a list, …"""
-    if isinstance(own, dict):
-        return (
-            isinstance(value, dict)
-            and own.keys() == value.keys()
-            and all(_could_be(own[k], value[k]) for k in own)
-        )
-    if isinstance(own, list):
-        return isinstance(value, list) and len(own) == len(value) and all(map(_could_be, own, value))
-    if is_number(own):
-        return is_number(value) and 0 <= as_float(value) < LARGEST
-    return isinstance(value, bool) if isinstance(own, bool) else value == own
-
-
-def _use_settings(settings: dict, solver: Solver) -> None:
-    for name in ("lr", "weight_decay"):
-        for group, value in zip(solver.optimizer.groups, settings.get(name, ()), strict=False):
-            group[name] = value
-    _set_options(solver.optimizer, settings.get("optimizer", {}))
-    if "trainable" in settings:
-        _set_trainable(solver.model, settings["trainable"])
-    if "max_grad_norm" in settings:
-        norm = settings["max_grad_norm"]
-        solver.max_grad_norm = math.inf if norm == "inf" else norm
-
-
-def _set_trainable(model: Module, places: dict) -> None:
-    for path, module in model.named_modules():  # parents first: each sets what is below it
-        module.trainable = path not in places["modules_fixed"]
-    for path, parameter in model.named_parameters():
-        parameter.requires_grad = path not in places["parameters_fixed"]
-
-
-def _set_options(optimizer: Optimizer, options: dict) -> None:
-    for name, value in options.items():
-        setattr(optimizer, name, tuple(value) if isinstance(value, list) else value)
 
 
 # -- arrays -------------------------------------------------------------------------------------------------

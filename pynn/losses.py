@@ -382,5 +382,7 @@ def _numbers(owner: str, name: str, y) -> np.ndarray:
     y = np.asarray(y)
     if y.dtype.kind not in "biuf":
         remedy = f": np.unique({name}, return_inverse=True)[1] counts the classes" if y.dtype.kind in "OSU" else ""
+        if y.dtype == object and all(is_number(value) for value in y.flat):
+            remedy = ": convert it with .astype(np.int64)"
         raise TypeError(f"{owner} {name} must be integers, floats or bools, got {y.dtype}{remedy}")
     return y

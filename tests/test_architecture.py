@@ -37,7 +37,8 @@ TIERS = [
     {"pynn.batches", "pynn.callbacks", "pynn.configuration", "pynn.losses", "pynn.run", "pynn.schedules"},
     {"pynn.environment", "pynn.metrics", "pynn.module"},
     {"pynn.conditions", "pynn.data", "pynn.engine", "pynn.gradcheck", "pynn.io", "pynn.layers", "pynn.optim"},
-    {"pynn.arguments", "pynn.checkpoint", "pynn.models"},
+    {"pynn.arguments", "pynn.models", "pynn.settings"},
+    {"pynn.checkpoint"},
     {"pynn.solver"},
     {"pynn.names"},
     {"pynn"},  # the public names
@@ -63,6 +64,7 @@ TRAINING_LOOP = {
     "pynn.checkpoint",
     "pynn.conditions",
     "pynn.run",
+    "pynn.settings",
     "pynn.solver",
 }
 TRAINING_LOOP_NEVER_SEES = {"pynn.data", "pynn.layers", "pynn.models"}
