@@ -40,7 +40,7 @@ def describe() -> dict:
 def _processor(cpuinfo: str = "/proc/cpuinfo") -> str:
     """The processor's model name where Linux tells it, else its architecture."""
     try:
-        lines = Path(cpuinfo).read_text().splitlines()
+        lines = Path(cpuinfo).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -46,3 +46,5 @@ def test_processor_from_cpuinfo(tmp_path):
     )
     assert _processor(str(cpuinfo)) == "Some CPU @ 2 GHz"
     assert _processor(str(tmp_path / "none"))
+    cpuinfo.write_bytes(b"model name\t: caf\xe9\n")
+    assert _processor(str(cpuinfo)) == "caf\ufffd"
