@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")  # of others, EP
 _MAX_BYTES = 1 << 29
 _MAX_SCANS = 100  # of a progressive JPEG, of which each costs a pass over all pixels; common are ten
 _MAX_RATIO = 4096  # bytes that LZW, the densest of the other compressions, makes of one
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")  # of a segment: not stuffing, restart or start of image
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
@@ -125,11 +127,20 @@ def _opened(file: Path) -> Iterator[Image.Image]:
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
         except UnidentifiedImageError:
             raise ValueError(f"it is none of {', '.join(_FORMATS)}: convert it or take it away") from None
-        if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MAX_SCANS:
+        if image.format in ("JPEG", "MPO") and _scans(content) > _MAX_SCANS:
             raise ValueError(f"it has more than {_MAX_SCANS} scans")
         with image:
             _require_pixels(image, len(content))
             yield image
+
+
+def _scans(content: bytes) -> int:
+    """The scans of a JPEG, up to the end of its image: behind that, cameras put previews and films."""
+    scans, at = 0, 2
+    while (match := _MARKER.search(content, at)) and match[1] != b"\xd9" and scans <= _MAX_SCANS:
+        scans += match[1] == b"\xda"
+        at = match.end() + int.from_bytes(content[match.end() : match.end() + 2], "big")  # over its segment
+    return scans
 
 
 def _require_pixels(image: Image.Image, size: int) -> None:

@@ -215,6 +215,21 @@ def test_a_jpeg_of_very_many_scans_is_refused(tmp_path):
         read_image(path, None, False)
 
 
+def test_what_cameras_put_into_and_behind_a_jpeg_is_no_scan(tmp_path):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x010E] = "preview"
+    Image.fromarray(PIXELS).save(path, exif=exif.tobytes() + b"\xff\xda\xff\xd9" * 500)
+    path.write_bytes(path.read_bytes() + b"film" + b"\xff\xda" * 500)
+    assert read_image(path, None, False).shape == (3, 5, 4)
+
+
+def test_the_first_of_several_pictures_in_a_jpeg(tmp_path):
+    frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (40, 200)]
+    frames[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=frames[1:])
+    assert abs(read_image(tmp_path / "a.jpg", None, False).astype(int) - 40).max() <= 2
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
 def test_a_fifo_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
