@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pynn.module import Module
-from pynn.values import as_float, is_integer, is_number, shown
+from pynn.values import as_array, as_float, is_integer, is_number, shown
 
 __all__ = ["GradientError", "gradcheck", "gradcheck_loss", "gradcheck_model"]
 
@@ -115,7 +115,7 @@ class _Settings:
 
 def _real(name: str, array) -> np.ndarray:
     """A copy of `array` in float64, whose entries are then moved."""
-    given = np.asarray(array)
+    given = as_array("gradcheck:", name, array)
     if given.dtype.kind not in "biuf":
         raise TypeError(f"gradcheck: expected {name} to be an array of numbers, got {shown(array)}")
     with np.errstate(over="ignore"):  # of a wider dtype

@@ -18,7 +18,7 @@ import numpy as np
 
 import cnn_ext
 from pynn.habits import LOSS, RESULT, Explained, missing_attribute
-from pynn.values import as_float, is_integer, is_number, shown
+from pynn.values import as_array, as_float, is_integer, is_number, shown
 
 __all__ = [
     "CrossEntropyLoss",
@@ -88,7 +88,7 @@ class Loss(metaclass=Explained):
         """The loss and its gradient, in the dtype of `scores`; NaN where these are not finite."""
 
     def _scores(self, scores) -> np.ndarray:
-        scores = np.asarray(scores)
+        scores = as_array(self._name, "scores", scores)
         if scores.dtype not in (np.float32, np.float64):
             swapped = ", or the order, loss(scores, y)" if scores.dtype.kind in "biu" else ""
             raise TypeError(
@@ -334,7 +334,7 @@ def softmax(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     gives NaN. For one score a sample (LogisticLoss) the probability is that of softmax of (0, s).
     Raises TypeError for another dtype, ValueError for an axis that is not there. Source: Bridle 1990.
     """
-    scores = np.asarray(scores)
+    scores = as_array("softmax:", "scores", scores)
     if scores.dtype not in (np.float32, np.float64):
         raise TypeError(f"softmax: scores must be float32 or float64, got {scores.dtype}: use .astype")
     if not is_integer(axis) or not -scores.ndim <= axis < scores.ndim:
@@ -379,10 +379,11 @@ def class_indices(owner: str, name: str, y, n_classes: int) -> np.ndarray:
 
 def _numbers(owner: str, name: str, y) -> np.ndarray:
     """`y` as an array of real numbers or bools."""
-    y = np.asarray(y)
+    y = as_array(owner, name, y)
     if y.dtype.kind not in "biuf":
-        remedy = f": np.unique({name}, return_inverse=True)[1] counts the classes" if y.dtype.kind in "OSU" else ""
-        if y.dtype == object and all(is_number(value) for value in y.flat):
+        is_text = y.dtype.kind in "SU" or (y.size > 0 and all(isinstance(each, str) for each in y.flat))
+        remedy = f": np.unique({name}, return_inverse=True)[1] counts the classes" if is_text else ""
+        if y.dtype == object and all(is_number(each) for each in y.flat):
             remedy = ": convert it with .astype(np.int64)"
         raise TypeError(f"{owner} {name} must be integers, floats or bools, got {y.dtype}{remedy}")
     return y

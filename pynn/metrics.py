@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pynn.losses import class_indices
-from pynn.values import is_integer, shown
+from pynn.values import as_array, is_integer, shown
 
 __all__ = ["accuracy", "confusion_matrix"]
 
@@ -54,7 +54,8 @@ def _numbered(y: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _paired(op: str, y, y_pred) -> tuple[np.ndarray, np.ndarray]:
     """True and predicted labels as arrays (N,), known to be of one kind; (N, 1) is taken as (N,)."""
-    y, y_pred = (a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in (np.asarray(y), np.asarray(y_pred)))
+    y, y_pred = as_array(f"{op}:", "y", y), as_array(f"{op}:", "y_pred", y_pred)
+    y, y_pred = (a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in (y, y_pred))
     if y.ndim != 1 or y.shape != y_pred.shape or len(y) == 0:
         scores = y.ndim == 1 and y_pred.ndim == 2 and len(y) == len(y_pred)
         raise ValueError(

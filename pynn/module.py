@@ -13,7 +13,7 @@ import numpy as np
 from pynn.configuration import MAX_DEPTH, REGISTRY, arguments, describe, from_config, kept, key_of
 from pynn.habits import MODULE, PARAMETER, Explained, missing_attribute
 from pynn.initializers import aligned_copy, aligned_zeros
-from pynn.values import REAL, as_dtype, is_integer, listed, shown
+from pynn.values import REAL, as_array, as_dtype, is_integer, is_number, listed, shown
 
 __all__ = ["LayerError", "LayerTypeError", "Module", "Parameter", "first_nonfinite", "from_config"]
 
@@ -344,17 +344,18 @@ class Module(metaclass=Explained):
             raise ValueError(f"load_state_dict: the state lacks {listed(missing)}, which the model has")
         if unknown := sorted(map(str, state.keys() - own.keys())):
             raise ValueError(f"load_state_dict: the state has {listed(unknown)}, which the model lacks")
+        given = {path: as_array("load_state_dict:", path, state[path]) for path in own}
         for path, array in own.items():
-            if np.shape(state[path]) != array.shape:
+            if given[path].shape != array.shape:
                 raise ValueError(
-                    f"load_state_dict: expected {path} of shape {array.shape}, got {np.shape(state[path])}"
+                    f"load_state_dict: expected {path} of shape {array.shape}, got {given[path].shape}"
                 )
-            if np.asarray(state[path]).dtype != array.dtype:
+            if given[path].dtype != array.dtype:
                 raise TypeError(
-                    f"load_state_dict: expected {path} of dtype {array.dtype}, got {np.asarray(state[path]).dtype}"
+                    f"load_state_dict: expected {path} of dtype {array.dtype}, got {given[path].dtype}"
                 )
         for path, array in own.items():
-            array[...] = state[path]
+            array[...] = given[path]
 
     def astype(self, dtype) -> Module:
         """A deep copy whose parameters, gradients and buffers have `dtype` (float32 or float64)."""
@@ -410,10 +411,9 @@ class Module(metaclass=Explained):
         wanted = " or ".join(str(dtype) for dtype in dtypes)
         if isinstance(array, np.ndarray):
             problem = f"expected {name} of {wanted}, got {array.dtype}: convert it with .astype(np.{dtypes[0]})"
-        elif isinstance(array, tuple) and name == "dout":
-            problem = f"expected dout, the gradient of the loss, got a tuple: {_RESULT}"
-        elif np.ndim(array) == 0 and name == "dout":
-            problem = f"expected dout, the gradient of the loss, got {shown(array)}: {_RESULT}"
+        elif name == "dout" and (isinstance(array, tuple) or is_number(array)):
+            got = "a tuple" if isinstance(array, tuple) else shown(array)
+            problem = f"expected dout, the gradient of the loss, got {got}: {_RESULT}"
         else:
             way = f"np.asarray({name}, np.{dtypes[0]})"
             problem = f"expected {name} to be a NumPy array of {wanted}, got {type(array).__name__}: write {way}"

@@ -16,7 +16,7 @@ import cnn_ext
 from pynn.habits import OPTIMIZER, Explained, missing_attribute
 from pynn.initializers import aligned_copy, aligned_zeros
 from pynn.module import Module, Parameter
-from pynn.values import as_float, is_integer, is_number, listed, shown
+from pynn.values import as_array, as_float, is_integer, is_number, listed, shown
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "clip_grad_norm", "decay_groups"]
 
@@ -165,7 +165,7 @@ class Optimizer(metaclass=Explained):
             )
         if unknown := sorted(map(str, state.keys() - {"step", *own})):
             raise ValueError(f"{self._name} the state has unknown {listed(unknown)}: it is of another optimizer")
-        given = {name: np.asarray(array) for name, array in state.items()}
+        given = {name: as_array(self._name, name, array) for name, array in state.items()}
         step = given.pop("step")
         if step.shape != () or step.dtype.kind not in "iu" or not 0 <= step < 2**63:
             raise ValueError(f"{self._name} expected step to be a whole number from 0 up, got {shown(step)}")

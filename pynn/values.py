@@ -9,7 +9,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-__all__ = ["as_dtype", "as_float", "is_integer", "is_number", "listed", "shown"]
+__all__ = ["as_array", "as_dtype", "as_float", "is_integer", "is_number", "listed", "shown"]
 
 REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -35,6 +35,14 @@ def listed(names: Iterable[str]) -> str:
     """Names for a message, the first three of many."""
     names = [str(name)[:_WIDTH] for name in names]
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def as_array(owner: str, name: str, values) -> np.ndarray:
+    """`values` as an array, or ValueError where they have no shape."""
+    try:
+        return np.asarray(values)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"{owner} {name} must be an array, got {shown(values)}, which has no shape") from None
 
 
 def as_dtype(value) -> np.dtype | None:

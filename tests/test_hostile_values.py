@@ -25,8 +25,9 @@ VALUES = {
     "float16": np.float16(0.5), "float64": np.float64(0.5), "int64": np.int64(2),
     "longdouble": np.longdouble("1e4000"),
     "array": np.ones((100, 100)), "0-d array": np.array(2), "list": [1, 2], "long list": list(range(100_000)),
-    "huge pair": (2**63, 1), "NaN pair": (float("nan"), 1), "dict": {}, "set": {1}, "None": None, "text": "x",
-    "long text": "y\n" * 100_000, "bytes": b"x", "object": object(), "class": int, "function": lambda: 0,
+    "huge pair": (2**63, 1), "NaN pair": (float("nan"), 1), "dict": {}, "None": None, "text": "x",
+    "set": {1}, "ragged": [[1], [1, 2]], "long text": "y\n" * 100_000, "bytes": b"x",
+    "object": object(), "class": int, "function": lambda: 0,
     "module": pynn.ReLU(), "Parameter": Parameter(np.ones(3, np.float32)),
 }  # fmt: skip
 

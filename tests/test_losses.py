@@ -385,7 +385,7 @@ def test_logistic_probabilities():
     [
         (np.eye(3), r"got \(3, 3\): of one-hot rows y.argmax\(axis=1\) is"),
         (np.array(["a", "b", "a"]), r"got <U1: np.unique\(y, return_inverse=True\)\[1\] counts the classes"),
-        (np.array([1, 2, None]), "got object: np.unique"),
+        (np.array(["a", "b", "a"], object), "got object: np.unique"),
     ],
 )
 def test_labels_of_another_form_are_told_how_to_be_one(y, message):

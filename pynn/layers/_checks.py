@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +14,6 @@ from pynn.module import LayerTypeError, Module
 from pynn.values import as_dtype, as_float, is_integer, is_number, shown
 
 LARGEST = 2**30  # of a size
-LARGEST_ARRAY = 2**40  # bytes
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
@@ -35,12 +37,24 @@ def pair(layer: Module, name: str, value, minimum: int) -> tuple[int, int]:
 
 
 def affordable(layer: Module, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Refuses an array that no computer has the memory for, before it is asked for."""
-    size = math.prod(shape) * dtype.itemsize
-    if size > LARGEST_ARRAY:
+    """Refuses a weight that this machine has no memory for, before it is asked for: that could end the process."""
+    size = math.prod(shape) * (dtype.itemsize + 8)  # it, and its values as they are drawn, in float64
+    if size > (there := memory()):
         raise layer._refuse(
-            f"its weight of shape {shape} would take {size / 2**40:,.0f} TiB, more than 1 TiB: make it smaller"
+            f"its weight of shape {shape} would take {size / 2**30:,.0f} GiB to make, "
+            f"of {there / 2**30:,.0f} GiB of memory: make it smaller"
         )
+
+
+def memory(root: str = "/sys/fs/cgroup") -> float:
+    """The bytes that this process may take at most, by machine and container; 1 TiB where that is not known."""
+    limits = [2.0**40]
+    with suppress(AttributeError, OSError, ValueError):  # not on Windows
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # "max"
+            limits.append(int(Path(root, name).read_text()))
+    return min(limits)
 
 
 def unpaired(values: tuple[int, int]) -> int | list[int]:

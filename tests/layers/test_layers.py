@@ -28,6 +28,7 @@ from pynn.layers import (
     Tanh,
     VanillaDropout,
 )
+from pynn.layers._checks import memory
 from pynn.module import LayerError, LayerTypeError, from_config
 
 
@@ -542,3 +543,19 @@ def test_every_public_layer_is_a_module_known_by_name():
 
     for name in pynn.layers.__all__:
         assert REGISTRY[name] is getattr(pynn.layers, name)
+
+
+def test_memory_is_that_of_the_machine_or_of_its_container(tmp_path):
+    machine = memory(str(tmp_path))
+    assert 2**28 < machine <= 2**40
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory(str(tmp_path)) == machine
+    (tmp_path / "memory.max").write_text("1000000\n")
+    assert memory(str(tmp_path)) == 1_000_000
+
+
+def test_a_weight_that_would_not_fit_is_refused_before_memory_is_asked_for(monkeypatch):
+    monkeypatch.setattr("pynn.layers._checks.memory", lambda: 2**30)
+    with pytest.raises(LayerError, match=r"would take 3 GiB to make, of 1 GiB of memory: make it smaller"):
+        Linear(2**14, 2**14)
+    Linear(2**10, 2**10)
