@@ -101,10 +101,8 @@ def _restore(tensors: dict[str, np.ndarray], header: dict, solver: Solver, accep
     _require_alike("model", own, parts["model"])
     if parts["best"]:
         _require_alike("best weights", own, parts["best"])
-    for name in {name for name, _ in solver.model.named_parameters()} & parts["model"].keys():
-        if not all(
-            np.isfinite(arrays[name]).all() for arrays in (parts["model"], parts["best"] or parts["model"])
-        ):
+    for name, _ in solver.model.named_parameters():
+        if not all(np.isfinite(arrays[name]).all() for arrays in (parts["model"], parts["best"]) if arrays):
             raise ValueError(f"{name} has NaN or infinite values")
     conditions = of_solver(solver)
     differing = {name for name, value in conditions.items() if _difference(name, run.conditions, value)}
@@ -113,14 +111,7 @@ def _restore(tensors: dict[str, np.ndarray], header: dict, solver: Solver, accep
     callbacks = [] if "callbacks" in accept else _checked_callbacks(header.get("callbacks", []), solver)
     refuse_differences(run.conditions, conditions, accept)
 
-    before = [(callback, callback.state_dict()) for callback, _ in callbacks]
-    try:
-        for callback, state in callbacks:
-            callback.load_state_dict(state)
-    except Exception:
-        for callback, state in before:
-            callback.load_state_dict(state)
-        raise
+    _restore_callbacks(callbacks)
     if optimizer_state is not None:
         solver.optimizer.load_state_dict(optimizer_state)
     solver.model.load_state_dict(parts["model"])
@@ -207,6 +198,18 @@ def _checked_generators(states, solver: Solver) -> dict[str, dict]:
     if states.keys() != own.keys():
         raise ValueError(f"its random generators are {', '.join(states)}, the solver's {', '.join(own)}")
     return {name: checked_state(name, generator, states[name]) for name, generator in own.items()}
+
+
+def _restore_callbacks(callbacks: list[tuple]) -> None:
+    """Gives each its state; where one refuses, for whatever reason, all have the ones they had."""
+    before = [(callback, callback.state_dict()) for callback, _ in callbacks]
+    for callback, state in callbacks:
+        try:
+            callback.load_state_dict(state)
+        except Exception as error:
+            for changed, own in before:
+                changed.load_state_dict(own)
+            raise ValueError(f"{_kind(callback)} does not take its state: {error or _kind(error)}") from error
 
 
 def _checked_optimizer(state: dict[str, np.ndarray], solver: Solver, may_differ: bool) -> dict | None:

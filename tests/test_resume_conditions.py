@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pynn.callbacks import STOP, ReduceOnPlateau
-from pynn.conditions import difference
+from pynn.conditions import OF_FIT, OF_SOLVER, difference
 from pynn.data import Compose, Standardize
 from pynn.io import ModelFileError, read_tensors
 from pynn.layers import Dropout, Linear, ReLU, Sequential, Tanh
@@ -422,6 +422,50 @@ def test_an_augmentation_is_known_by_its_repr(tmp_path, other):
 )
 def test_the_first_difference_is_named(then, now, text):
     assert difference("c", then, now) == text
+
+
+class Counting:
+    """A callback with a state that it takes back as it likes."""
+
+    def __init__(self):
+        self.epochs = 0
+
+    def __call__(self, solver, logs):
+        self.epochs += 1
+
+    def state_dict(self):
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state):
+        self.epochs = state["epochs"]
+
+
+class Refusing(Counting):
+    def load_state_dict(self, state):
+        if state["epochs"]:
+            raise KeyError("nothing")
+
+
+def test_callbacks_get_their_states_all_or_none(tmp_path):
+    callbacks = [Counting(), Refusing()]
+    new_solver(callbacks=callbacks).fit(X, Y, checkpoint=tmp_path / "c", **FIT)
+    assert callbacks[0].epochs == 6
+    solver = new_solver(callbacks=[Counting(), Refusing()])
+    before = outcome(solver)
+    with pytest.raises(
+        ModelFileError, match="c does not fit this solver: Refusing does not take its state: 'nothing'"
+    ):
+        solver.resume(tmp_path / "c")
+    assert solver.callbacks[0].epochs == 0
+    assert outcome(solver) == before
+    solver.callbacks = Counting()
+    with pytest.raises(ModelFileError, match=r"of callbacks Counting, Refusing, the solver.s .* are Counting"):
+        solver.resume(tmp_path / "c")
+
+
+def test_every_condition_has_its_name(kept):
+    conditions = read_tensors(kept, "checkpoint")[1]["conditions"]
+    assert set(conditions) == {*OF_SOLVER, *OF_FIT}
 
 
 def test_checkpoint_says_what_decides_the_run(kept):
