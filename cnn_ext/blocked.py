@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from math import gcd
+from math import gcd, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +44,7 @@ __all__ = [
     "norm",
     "norm_statistics",
     "pack",
+    "tabulated",
     "unit",
     "unit_gradient",
     "unpack",
@@ -63,6 +64,7 @@ _CHUNK = 4096  # floats of packed weights taken at a time: half of a first-level
 _CHAIN = 8192  # products that a float sums one after the other, at most some: more slots lose less by rounding
 _SLOTS = 4  # that a product of few output blocks is cut into
 _WIDTH = 8  # output blocks packed together: half a kilobyte of a row of the weight, read in one go
+_TERM = 6  # floats that a term takes
 _TASKS = 32  # pieces that a pass is cut into, at least, where it has as many
 
 
@@ -99,50 +101,85 @@ def linear_weights(weight: np.ndarray, image: tuple[int, int, int]) -> Weights:
 
 
 @dataclass(frozen=True, eq=False)
-class _Axis:
+class _Runs:
     """The taps of every output coordinate along an axis, or those with which outputs met every input coordinate.
 
-    Coordinate p has the taps lists[which[p]][0], which meet the places first[p] + lists[which[p]][1]: so
-    coordinates whose taps differ by a shift alone share a list.
+    Coordinate p has count[p] taps, low[p] and every `step`-th after it; the first meets place[p], each next one
+    place_step further on.
     """
+
+    low: np.ndarray
+    count: np.ndarray
+    place: np.ndarray
+    step: int
+    place_step: int
+
+    @property
+    def _keys(self) -> tuple[np.ndarray, int]:
+        """A number for each coordinate, low · most + count: those with equal ones differ by a shift alone."""
+        most = int(self.count.max()) + 1
+        return np.where(self.count > 0, self.low, 0) * most + self.count, most
+
+    def length(self) -> int:
+        """Of all lists of `axis` together."""
+        keys, most = self._keys
+        return int((np.unique(keys) % most).sum())
+
+    def axis(self) -> _Axis:
+        keys, most = self._keys
+        known, which = np.unique(keys, return_inverse=True)
+        lists = []
+        for start, n in (divmod(key, most) for key in known.tolist()):
+            places = self.place_step * np.arange(n)
+            lists.append((start + self.step * np.arange(n), places - min(places, default=0)))
+        back = min(self.place_step, 0) * np.maximum(self.count - 1, 0)
+        first = np.where(self.count > 0, self.place + back, 0)
+        return _Axis(lists, which.reshape(-1).astype(np.intp), first.astype(np.intp))
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """The same with a list for all coordinates whose taps differ by a shift alone: those of coordinate p are
+    lists[which[p]][0], and meet the places first[p] + lists[which[p]][1]."""
 
     lists: list[tuple[np.ndarray, np.ndarray]]
     which: np.ndarray
     first: np.ndarray
 
-    @classmethod
-    def of_runs(cls, low, high, step: int, place, place_step: int) -> _Axis:
-        """Of taps low, low + step, … up to high: tap `low` meets `place`, each next one place_step further on."""
-        count = np.maximum((high - low) // step + 1, 0)
-        low, place = np.where(count > 0, low, 0), np.where(count > 0, place, 0)
-        first = place + np.where(place_step < 0, place_step * np.maximum(count - 1, 0), 0)  # the least place
-        keys, which = np.unique(low * (count.max() + 1) + count, return_inverse=True)
-        lists = []
-        for key in keys.tolist():
-            start, n = divmod(key, int(count.max()) + 1)
-            back = -place_step * (n - 1) if place_step < 0 else 0
-            lists.append((start + step * np.arange(n), back + place_step * np.arange(n)))
-        return cls(lists, which.reshape(-1).astype(np.intp), first.astype(np.intp))
 
-
-def _forward_axis(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> _Axis:
+def _forward_runs(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> _Runs:
     """For each output coordinate, the taps that meet the input, and where."""
     start = np.arange(out, dtype=np.int64) * stride - padding
     low = np.maximum(-(start // dilation), 0)
-    return _Axis.of_runs(
-        low, np.minimum((size - 1 - start) // dilation, taps - 1), 1, start + low * dilation, dilation
-    )
+    high = np.minimum((size - 1 - start) // dilation, taps - 1)
+    return _Runs(low, np.maximum(high - low + 1, 0), start + low * dilation, 1, dilation)
 
 
-def _backward_axis(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> _Axis:
+def _backward_runs(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> _Runs:
     """For each input coordinate i, taps k whose output o met it: o · stride + k · dilation = i + padding."""
     at, common = np.arange(size, dtype=np.int64) + padding, gcd(stride, dilation)
     step = stride // common  # from a tap that meets to the next, whose output is dilation / common before
     solved = at // common % step * pow(dilation // common, -1, step) % step if step > 1 else np.zeros_like(at)
-    least = np.where(at > (out - 1) * stride, -(((out - 1) * stride - at) // dilation), 0)
+    least = np.maximum(-(((out - 1) * stride - at) // dilation), 0)  # the last output is not passed
     low = solved + np.maximum(-((solved - least) // step), 0) * step
     high = np.where(at % common == 0, np.minimum(at // dilation, taps - 1), -1)
-    return _Axis.of_runs(low, high, step, (at - low * dilation) // stride, -(dilation // common))
+    return _Runs(
+        low, np.maximum((high - low) // step + 1, 0), (at - low * dilation) // stride, step, -(dilation // common)
+    )
+
+
+def tabulated(image, filters: int, kernel, outputs, *, stride, padding, dilation) -> bool:
+    """Whether lists of terms of a convolution of `image` (C, H, W) to (filters, *outputs) are worth their memory.
+
+    Large kernels with as much padding have a list of their own for each pixel: together they would be far larger
+    than input, output and weights are. Then the ops' convolution is the way.
+    """
+    (channels, *size), terms = image, 0
+    for runs_of, inputs in ((_forward_runs, channels), (_backward_runs, filters)):
+        axes = zip(size, outputs, kernel, stride, padding, dilation, strict=True)
+        terms += prod(runs_of(*axis).length() for axis in axes) * -(-inputs // lanes_for(inputs))
+    floats = prod(image) + filters * prod(outputs) + filters * channels * prod(kernel)
+    return _TERM * terms <= 4 * floats + 2**18
 
 
 @lru_cache(maxsize=256)
@@ -154,9 +191,13 @@ def _block_terms(
     Forward from an input of `size` to `outputs`; back from a dout of `size` to the input, which is `outputs` then.
     """
     if forward:
-        rows, columns = map(_forward_axis, size, outputs, kernel, stride, padding, dilation)
+        rows, columns = (
+            runs.axis() for runs in map(_forward_runs, size, outputs, kernel, stride, padding, dilation)
+        )
     else:
-        rows, columns = map(_backward_axis, outputs, size, kernel, stride, padding, dilation)
+        rows, columns = (
+            runs.axis() for runs in map(_backward_runs, outputs, size, kernel, stride, padding, dilation)
+        )
     block = np.arange(-(-channels // lanes))[:, None, None]
 
     def terms(row, column):
@@ -171,7 +212,7 @@ def _block_terms(
 @lru_cache(maxsize=256)
 def _image_terms(channels: int, size, outputs, kernel, stride, dilation, out_lanes: int):
     """The same over an Image, which has its padding; there neighbouring taps of a row are one run."""
-    rows, columns = map(_forward_axis, size, outputs, kernel, stride, (0, 0), dilation)
+    rows, columns = (runs.axis() for runs in map(_forward_runs, size, outputs, kernel, stride, (0, 0), dilation))
 
     def terms(row, column):
         (kh, i), (kw, j), k = row, column, channels

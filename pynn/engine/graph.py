@@ -9,6 +9,7 @@ from math import prod
 from operator import getitem, is_
 from typing import Any
 
+from cnn_ext import blocked
 from pynn.module import Module, Parameter
 
 __all__ = ["Graph", "Likeness", "Node", "NotLowered", "memory_of", "naming", "trace"]
@@ -87,6 +88,10 @@ class Graph:
     def convolution(self, x: Node, layer, *, stride, padding, dilation) -> Node:
         """x ∗ layer.weight + layer.bias."""
         shape = layer.output_shape(x.shape)
+        filters, _, *kernel = layer.weight.data.shape
+        window = {"stride": stride, "padding": padding, "dilation": dilation}
+        if not blocked.tabulated(x.shape, filters, kernel, shape[1:], **window):
+            return self.layer(x, layer)
         return self._add("convolution", (x,), shape, layer, stride=stride, padding=padding, dilation=dilation)
 
     def linear(self, x: Node, layer) -> Node:

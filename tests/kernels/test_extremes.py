@@ -9,6 +9,7 @@ import pytest
 from blocked_memory import Memory, run
 
 import cnn_ext
+import pynn
 from cnn_ext import blocked, reference
 
 WINDOW = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
@@ -150,6 +151,68 @@ def test_few_images_with_much_padding_are_not_copied(memory, n, padding):
         np.testing.assert_allclose(actual[:, :, 1:3, 1:4], expected, atol=1e-4)
     else:
         np.testing.assert_allclose(actual, reference.conv2d_forward(x, weight), atol=1e-4)
+
+
+def test_lists_of_terms_take_no_more_memory_than_the_arrays():
+    """Every pixel of such an output has taps of its own."""
+    window = {"stride": (1, 1), "padding": (99, 99), "dilation": (1, 1)}
+    assert not blocked.tabulated((1, 100, 100), 1, (100, 100), (199, 199), **window)
+    assert not blocked.tabulated(
+        (1, 1, 100_000), 1, (1, 100_001), (1, 100_000), **window | {"padding": (0, 50_000)}
+    )
+    far = {"stride": (1, 1), "padding": (3000, 3000), "dilation": (3000, 3000)}
+    assert blocked.tabulated((16, 28, 28), 16, (3, 3), (28, 28), **far)
+    for k in (1, 3, 5, 7, 11):
+        same = {"stride": (1, 1), "padding": (k // 2, k // 2), "dilation": (1, 1)}
+        assert blocked.tabulated((64, 32, 32), 64, (k, k), (32, 32), **same)
+
+
+def test_a_convolution_without_lists_is_that_of_its_layer():
+    layer = pynn.Conv2d(2, 3, 40, padding=39, rng=np.random.default_rng(0))
+    model = pynn.Sequential(layer, pynn.ReLU())
+    x = draw(3, 2, 41, 40)
+    trainer = pynn.engine.Trainer(model)
+    scores = trainer.forward(x).copy()
+    expected = model(x)
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
+    np.testing.assert_allclose(pynn.freeze(model)(x), expected, atol=1e-3)
+    trainer.backward(np.ones_like(scores))
+    gradient = layer.weight.grad.copy()
+    model.zero_grad()
+    model.forward(x, training=True)
+    model.backward(np.ones_like(scores))
+    np.testing.assert_allclose(gradient, layer.weight.grad, rtol=1e-4, atol=1e-2)
+
+
+def taps_of(size, out, taps, stride, padding, dilation):
+    """(tap, output, input) of all that meet along an axis."""
+    pairs = ((k, o, o * stride - padding + k * dilation) for o in range(out) for k in range(taps))
+    return [(k, o, i) for k, o, i in pairs if 0 <= i < size]
+
+
+def test_taps_along_an_axis_are_those_that_meet():
+    rng = np.random.default_rng(0)
+    for _ in range(1500):
+        size, taps, stride, dilation = (int(rng.integers(1, high)) for high in (14, 8, 8, 8))
+        padding = int(rng.integers(0, 12))
+        span = size + 2 * padding - dilation * (taps - 1)
+        if span < 1:
+            continue
+        geometry = (size, (span - 1) // stride + 1, taps, stride, padding, dilation)
+        met = taps_of(*geometry)
+        forward, backward = blocked._forward_runs(*geometry), blocked._backward_runs(*geometry)
+        for runs, places in (
+            (forward, [(o, k, i) for k, o, i in met]),
+            (backward, [(i, k, o) for k, o, i in met]),
+        ):
+            axis = runs.axis()
+            found = [
+                (p, int(k), int(axis.first[p] + place))
+                for p, which in enumerate(axis.which)
+                for k, place in zip(*axis.lists[which], strict=True)
+            ]
+            assert found == sorted(places), geometry
+            assert runs.length() == sum(len(taps) for taps, _ in axis.lists)
 
 
 HUGE = [10**400, -(10**400), 10**5000]
