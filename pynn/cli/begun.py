@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -50,7 +51,7 @@ class Begun:
 
     def other_run(self, error: ModelFileError) -> UsageError:
         """`error`, with which the Solver refuses to go on, in the words of the command line."""
-        finding = str(error).partition("; make it the same")[0]
+        finding = re.split("[:;] make it the same", str(error))[0]  # what follows is a remedy in Python
         return UsageError(f"{finding}; give the same data as before, or begin anew with --restart")
 
     def use_best(self, solver: Solver) -> bool:

@@ -86,8 +86,8 @@ def train(arguments) -> None:
         with uninterrupted():
             if not begun.use_best(solver):
                 return f"no model was written, {shown(out)} is as it was"
-            done = f"of {solver.run.epochs} epochs of {arguments.epochs}"
-            return f"{write()} has the best model {done}"
+            done = f"{solver.run.epochs} of {arguments.epochs} epochs are done"
+            return f"{write()} has the best model so far ({done})"
 
     validation_data = (data.x_val, data.y_val) if len(data.y_val) else None
     try:

@@ -61,8 +61,8 @@ def test_an_interrupted_training_keeps_its_best_model_and_goes_on(training, tmp_
     assert main(arguments) == 130
     epochs = step // 12
     said = capsys.readouterr().err.splitlines()[-1]
-    best = f"{model} has the best model of {epochs} epochs of 6; the same command with --resume goes on"
-    assert said == f"pynn: interrupted: {best}"
+    best = f"{model} has the best model so far ({epochs} of 6 epochs are done)"
+    assert said == f"pynn: interrupted: {best}; the same command with --resume goes on"
     assert load(model).output_shape((2,)) == (3,)
     assert load_metadata(model)["trained_on"]["epochs"] == epochs
     end_in(None)
@@ -162,6 +162,7 @@ def test_other_data_are_refused(training, features, tmp_path, capsys, end_in):
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"pynn: error: {tmp_path / 'model.checkpoint'} is of another run: ")
     assert said.endswith("; give the same data as before, or begin anew with --restart")
+    assert "resume(" not in said
     assert len(said) < 300
 
 
@@ -200,7 +201,7 @@ def test_divergence_keeps_the_best_model_and_speaks_of_the_command_line(training
     said = capsys.readouterr().err.splitlines()[-1]
     assert "training diverged at step 30: the loss is nan" in said
     assert "begin anew with --restart and a lower --lr (now 0.01)" in said
-    assert f"{tmp_path / 'model'} has the best model of 2 epochs of 6" in said
+    assert f"{tmp_path / 'model'} has the best model so far (2 of 6 epochs are done)" in said
     assert "max_grad_norm" not in said
 
 
@@ -248,8 +249,8 @@ def test_signals_end_a_training_with_what_was_done(training, tmp_path, number, c
         process.send_signal(number) if number == signal.SIGTERM else None  # as `timeout` does
         *_, last = lines
     assert process.returncode == code
-    assert last.startswith(f"pynn: {word}: {tmp_path / 'model'} has the best model of ")
-    assert last.endswith(" epochs of 100000; the same command with --resume goes on\n")
+    assert last.startswith(f"pynn: {word}: {tmp_path / 'model'} has the best model so far (")
+    assert last.endswith(" of 100000 epochs are done); the same command with --resume goes on\n")
     assert load(tmp_path / "model")
 
 
