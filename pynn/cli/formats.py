@@ -11,10 +11,10 @@ from pynn.text import shown
 __all__ = ["TABLES", "require_npz"]
 
 TABLES = {  # how NumPy reads them
-    ".csv": 'a = np.genfromtxt("data.csv", delimiter=",")',
-    ".npy": 'a = np.load("data.npy")',
-    ".tsv": 'a = np.genfromtxt("data.tsv")',
-    ".txt": 'a = np.loadtxt("data.txt")',
+    ".csv": "np.genfromtxt('data.csv', delimiter=',')",
+    ".npy": "np.load('data.npy')",
+    ".tsv": "np.genfromtxt('data.tsv')",
+    ".txt": "np.loadtxt('data.txt')",
 }
 
 
@@ -27,5 +27,5 @@ def require_npz(path: Path, *, labels: bool) -> None:
     folder = "a folder with images by class" if labels else "images"
     text = f"{shown(path, 60)}: {suffix or 'such'} files are not read: give an .npz file ({arrays}) or {folder}"
     if suffix in TABLES:
-        text += f"; in Python: {TABLES[suffix]}; np.savez('data.npz', {columns})"
+        text += f"; in Python: a = {TABLES[suffix]}; np.savez('data.npz', {columns})"
     raise UsageError(text)

@@ -69,6 +69,8 @@ def predict(arguments) -> None:
 
 def _trained(path: Path) -> tuple[Module, list[str], InputFormat, Standardize]:
     """The model, and what `train` kept with it; models of earlier versions lack the form of their input."""
+    if path.is_dir() or path.suffix.lower() in (".npz", *TABLES):
+        raise UsageError(f"{shown(path)} is no model file, which comes first: pynn predict MODEL INPUT")
     model, metadata = load(path), load_metadata(path)
     try:
         classes = [str(name) for name in metadata["classes"]]

@@ -50,7 +50,7 @@ def test_wrong_input_to_predict_is_refused(features, tmp_path, capsys):
         ((model, tmp_path / "picture.png"), "which images are not"),
         ((tmp_path / "none", tmp_path / "wide.npz"), "there is no file"),
         ((cut, tmp_path / "wide.npz"), "is damaged or not a model"),
-        ((tmp_path / "wide.npz", tmp_path / "wide.npz"), "is damaged or not a model"),
+        ((tmp_path / "wide.npz", tmp_path / "wide.npz"), "is no model file"),
     ):
         assert said in refusal(capsys, "predict", *arguments, "--out", table)
     assert not table.exists()
@@ -84,6 +84,26 @@ def test_reader_that_wants_no_more_is_no_error(features, tmp_path):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_a_model_that_comes_second_is_told(model_file, tmp_path, capsys):
+    model, data = model_file
+    capsys.readouterr()
+    for first in (data, tmp_path):
+        said = refusal(capsys, "predict", first, model)
+        assert said == f"{first} is no model file, which comes first: pynn predict MODEL INPUT"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".npy"])
+def test_tables_are_told_how_to_become_arrays(model_file, tmp_path, capsys, suffix):
+    table = (tmp_path / "table").with_suffix(suffix)
+    table.write_text("1,2\n")
+    capsys.readouterr()
+    said = refusal(capsys, "predict", model_file[0], table)
+    assert f"{suffix} files are not read: give an .npz file (X) or images; in Python: a = np." in said
+    said = refusal(capsys, "train", table, "--out", tmp_path / "m")
+    assert "give an .npz file (X and y) or a folder with images by class; in Python: a = np." in said
+    assert said.endswith("; np.savez('data.npz', X=a[:, :-1], y=a[:, -1])")
 
 
 # -- the form of the training data --------------------------------------------------------------------------
