@@ -122,9 +122,13 @@ class Plan:
             step(threads)
 
     def __call__(self, x: np.ndarray, threads: int) -> np.ndarray:
-        self.values[self.x].pack(np.ascontiguousarray(x))
-        for step in self.steps:
-            step(threads)
+        given = self.values[self.x]
+        given.pack(np.ascontiguousarray(x))
+        try:
+            for step in self.steps:
+                step(threads)
+        finally:
+            given.release()
         scores = np.empty((self.n, *self.y.shape), np.float32)
         self._value(self.y).unpack(scores)
         return scores

@@ -87,6 +87,11 @@ class Value:
     def pack(self, x: np.ndarray) -> None:
         blocked.pack(x.reshape(self.at.shape), self.at)
 
+    def release(self) -> None:
+        """Lets go of what `pack` was given, where it stayed in its place."""
+        if isinstance(self.at, blocked.Rows):
+            blocked.pack(None, self.at)
+
     def unpack(self, out: np.ndarray) -> None:
         """Into `out`, contiguous and of `shape`."""
         blocked.unpack(self.at, out.reshape(self.at.shape))

@@ -33,7 +33,7 @@ from random_networks import Case, network_case
 import cnn_ext
 import pynn
 from pynn.engine import Trainer
-from pynn.layers import BatchNorm1d, BatchNorm2d
+from pynn.layers import BatchNorm1d, BatchNorm2d, Conv2d
 
 TOLERANCE = 1e-5  # of the largest value of an array
 ROUNDING = 2.0**-21  # by which results of layers are moved: a sum in float32 is off by one to a few of 2⁻²⁴
@@ -200,7 +200,33 @@ def check(case: Case, threads: list[int]) -> tuple[str, list[str], str]:
     near = not differences(actual, expected)
     if not near:
         problems += unexplained(case, wide, actual, expected)
+    problems += infinities(case)
     return "wrong" if problems else "equal" if near else "explained", problems, bits
+
+
+def infinities(case: Case) -> list[str]:
+    """What an infinite or missing number in one sample does that it does not do in the layers, in words.
+
+    It stays in its sample, and where the layers' scores are finite, so are the engine's; there is a NaN where they
+    have one. Convolutions of 3 × 3 taps may spread both over the tiles of Winograd's transforms: of networks with
+    one it is asked only that other samples are as they were.
+    """
+    frozen, wide, which = pynn.freeze(case.model), case.model.astype(np.float64), len(case.x_inference) // 2
+    others = np.arange(len(case.x_inference)) != which
+    tiled = any(isinstance(each, Conv2d) and each.kernel_size == (3, 3) for _, each in case.model.named_modules())
+    problems = []
+    with np.errstate(all="ignore"):
+        before, x = frozen(case.x_inference), case.x_inference.copy()
+        value = (np.inf, -np.inf, np.nan)[x.size % 3]
+        x[which].flat[x[which].size // 3] = value
+        actual, expected = frozen(x), wide(x.astype(np.float64))
+    if actual[others].tobytes() != before[others].tobytes():
+        problems.append(f"{value} in one sample changes another")
+    if not (tiled or np.max(np.abs(expected), initial=0, where=np.isfinite(expected)) > LARGEST):
+        finite = np.isfinite(expected)
+        if (np.isnan(actual) != np.isnan(expected)).any() or not np.isfinite(actual[finite]).all():
+            problems.append(f"{value} in x gives other scores that are not finite, or NaN, than the layers do")
+    return problems
 
 
 # -- many of them ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Frozen models, predictors and trainers in many threads, in copies, and in other processes."""
 
+import contextlib
 import copy
 import gc
 import multiprocessing
@@ -308,6 +309,32 @@ def no_gc():
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("n", [1, 5, 100])
+def test_batches_are_not_kept(name, n, no_gc):
+    model, shape = network(name)
+    frozen, trainer = pynn.freeze(model), Trainer(model)
+    for compute in (frozen, trainer.forward) if n > 1 else (frozen,):
+        x = batch(n, shape)
+        given = weakref.ref(x)
+        compute(x)
+        del x
+        assert given() is None
+
+
+def test_a_batch_is_not_kept_after_a_failure(no_gc):
+    class EngineTestFailure(Module):
+        def forward(self, x, *, training=False):
+            raise ValueError("no")
+
+    predictor, x = Predictor(Sequential(Linear(4, 4), EngineTestFailure())), batch(8, (4,))
+    given = weakref.ref(x)
+    with contextlib.suppress(ValueError):  # an error that is kept has frames that have x
+        predictor(x)
+    del x
+    assert given() is None
 
 
 @pytest.mark.parametrize("name", NETWORKS)
