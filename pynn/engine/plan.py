@@ -153,8 +153,8 @@ def passing(groups: list[Group], values: dict[Node, Value]) -> list[blocked.Bloc
 
 
 def input_value(node: Node, n: int, arena: Arena, *, training: bool) -> Value:
-    """The input's place: an Image (Pixels for few samples) where convolutions alone, all padded alike, read it, and
-    padding is not most of it.
+    """The input's place: an Image (Pixels for few samples) where convolutions alone, all padded alike, read it,
+    and padding is not most of it.
 
     For inference, vectors that fully-connected layers alone read stay where they are.
     """
