@@ -131,6 +131,17 @@ class Parameter:
         return f"Parameter(shape={self.shape}, dtype={self.dtype}{frozen})"
 
 
+def _no_array(*_):
+    raise TypeError("Parameter: arithmetic and indices are those of its array, write parameter.data")
+
+
+for _operator in ("add", "sub", "mul", "truediv", "matmul", "pow"):
+    setattr(Parameter, f"__{_operator}__", _no_array)
+    setattr(Parameter, f"__r{_operator}__", _no_array)
+for _operator in ("neg", "getitem", "setitem"):
+    setattr(Parameter, f"__{_operator}__", _no_array)
+
+
 def _copy_into(array: np.ndarray, values, name: str) -> None:
     """Copies `values` into `array`; refused unless they are an array of its shape and dtype."""
     if values is array:  # as after `parameter.grad += …`

@@ -69,6 +69,8 @@ def test_parameters_are_arrays_to_numpy():
     weight = pynn.Linear(3, 4).weight
     assert np.asarray(weight) is weight.data
     np.testing.assert_array_equal(np.abs(weight), np.abs(weight.data))
+    np.testing.assert_array_equal(X @ weight, X @ weight.data)
+    np.testing.assert_array_equal(X[:3, :1] * weight, X[:3, :1] * weight.data)
     assert np.asarray(weight, np.float64).dtype == np.float64
     changed = np.array(weight)
     changed[...] = 0
@@ -145,6 +147,11 @@ class Frame:
     (lambda: LINEAR(X.astype(int)), "expected x of float32, got int64: convert it with .astype(np.float32)"),
     (lambda: LINEAR(X.astype(np.float16)), "got float16: convert it with .astype(np.float32)"),
     (lambda: LINEAR.backward((1.0, X)), "expected dout, the gradient of the loss, got a tuple: a loss gives both"),
+    (lambda: LINEAR.weight * 2, "Parameter: arithmetic and indices are those of its array, write parameter.data"),
+    (lambda: 1 - LINEAR.weight, "write parameter.data"),
+    (lambda: -LINEAR.weight, "write parameter.data"),
+    (lambda: LINEAR.weight[0], "write parameter.data"),
+    (lambda: LINEAR.weight.__setitem__(0, 1), "write parameter.data"),
     (lambda: LINEAR.backward(0.5), "expected dout, the gradient of the loss, got 0.5: a loss gives both, loss, d"),
     (lambda: CROSS_ENTROPY(np.array([0, 1, 2]), X[:3]), "use .astype, or the order, loss(scores, y)"),
     (lambda: CROSS_ENTROPY(X, ["a", "b", "c", "a"]), "got <U1: np.unique(y, return_inverse=True)[1] counts"),
