@@ -425,3 +425,100 @@ def test_file_of_something_else_is_refused_by_name(tmp_path, content, message):
 def test_malformed_row_is_refused_by_key(changes):
     with pytest.raises(ResultsError, match=next(iter(changes))):
         render([row_of("3.3", **changes)])
+
+
+JUNK = (
+    *("1e400", "-1e400", "1" + "0" * 5000, "NaN", "Infinity", "1e-320", "1e308", "-5", "true", "null", '""', "[]"),
+    *(
+        '"\\ud800"',
+        '"\\u0000\\u001b[31m"',
+        '"<script>alert(1)</script>"',
+        "{}",
+        "[[]]",
+        "[{}]",
+        '{"a": {"b": [1]}}',
+    ),
+    *("[1e400]", "[null]", '"' + "x" * 5000 + '"', "123456789012345678901234567890", "[" * 40 + "]" * 40),
+)
+
+
+def places(value, path=()):
+    """The paths of everything inside `value`, a long list by its first items."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, item in inside:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+@pytest.mark.parametrize("question", ["3.3", "7.3"])
+def test_any_value_in_any_place_is_drawn_or_refused_in_one_sentence(question, tmp_path):
+    rng = np.random.default_rng(0)
+    path, refusals = tmp_path / "results.json", []
+    everywhere = list(places(row_of(question)))
+    for _ in range(40):
+        row = json.loads(json.dumps(row_of(question)))
+        place = everywhere[rng.integers(len(everywhere))]
+        holder = row
+        for key in place[:-1]:
+            holder = holder[key]
+        holder[place[-1]] = "@"
+        path.write_text(json.dumps([row]).replace('"@"', JUNK[rng.integers(len(JUNK))]))
+        try:
+            text = render(read_rows(path))
+        except ResultsError as error:
+            refusals.append(str(error))
+        else:
+            text.encode()  # no lone surrogates
+            assert not re.search("<script|\x1b|\x00", text)
+    assert 0 < len(refusals) < 40
+    assert all(len(said) < 300 and said.isprintable() for said in refusals)
+
+
+def test_a_thousand_classes_are_told_by_their_top_mistakes():
+    confusion = np.diag(np.full(1000, 9))
+    confusion[7, 3], confusion[1, 0] = 5, 2
+    text = render([row_of("4.4", classes=[f"c{k}" for k in range(1000)], confusion=confusion.tolist())])
+    table = re.search(r"Most frequent mistakes.*?</table>", text, re.DOTALL).group()
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in table.split("<tr>")[2:]]
+    assert cells == [["c7", "c3", "5", "35.7 %"], ["c1", "c0", "2", "18.2 %"]]
+    assert len(text) < 200_000
+
+
+def test_long_lists_are_cut_and_the_page_says_so():
+    search = trials(*({"lr": value} for value in range(1, 2001)), accuracy=0.0)
+    search = [{**trial, "val_accuracy": 0.5} for trial in search]
+    text = render([row_of("3.3", search=search, notes=["x" * 100_000] * 500, config={"a": [["b"] * 999] * 999})])
+    assert "Shown are 200 of 2,000 trials of the search, 100 of 500 notes." in text
+    assert len(text) < 600_000
+
+
+def test_a_key_that_comes_twice_is_refused(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('[{"question": "2.3", "question": "2.4"}]')
+    with pytest.raises(ResultsError, match="the key question comes twice"):
+        read_rows(path)
+
+
+def test_timings_stand_beside_and_a_row_without_them_is_whole(tmp_path):
+    path = tmp_path / "results.json"
+    slow = [row_of("2.3", seconds=1e6), row_of("5.3")]
+    write_rows(path, [row_of("2.3", seconds=1.0), row_of("5.3")])
+    before = path.read_bytes()
+    write_rows(path, slow)
+    assert path.read_bytes() == before  # what a clock says is not in it
+    assert read_rows(path) == slow
+    write_rows(path, [row_of("2.3", title="another"), row_of("5.3")])
+    stale = (tmp_path / "timings.json").read_bytes()
+    path.write_bytes(before)
+    (tmp_path / "timings.json").write_bytes(stale)
+    assert "seconds" not in read_rows(path)[0]  # timings of another row are not taken for its own
+    for damage in (b"", b"[3]", b'{"a": 1}', stale[:50], b"\xff"):
+        (tmp_path / "timings.json").write_bytes(damage)
+        assert "seconds" not in read_rows(path)[1]
+
+
+def test_lone_surrogates_are_written_as_escapes(tmp_path):
+    path = tmp_path / "results.json"
+    write_rows(path, [row_of("2.3", notes=["a folder \udcff"])])
+    assert read_rows(path)[0]["notes"] == ["a folder \udcff"]
+    assert "a folder \\xff" in render(read_rows(path))

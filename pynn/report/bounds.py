@@ -11,10 +11,10 @@ import math
 from pynn.report.words import is_number
 from pynn.text import shown
 
-__all__ = ["bounded", "drawable"]
+__all__ = ["TEXT", "bounded", "drawable"]
 
 TEXT, LABEL = 2000, 80  # characters
-TRIALS, PLOTS, LINES, NOTES, SETTINGS = 300, 30, 14, 100, 200
+TRIALS, PLOTS, LINES, NOTES, SETTINGS, ITEMS = 200, 12, 12, 100, 100, 40
 LARGEST = 1e30  # numbers beyond it, or below its inverse, are nothing to draw
 
 
@@ -65,7 +65,7 @@ def _setting(value):
     if isinstance(value, dict):
         return _settings(value)
     if isinstance(value, list | tuple):
-        return [_setting(item) for item in value[:SETTINGS]]
+        return [_setting(item) for item in value[:ITEMS]]
     if isinstance(value, str):
         return _text(value)
     extreme = is_number(value) and value != 0 and not abs(drawable(value)) > 0

@@ -40,7 +40,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#3
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 MARKERS = "osD^vPX"
 INK, GREY, RULE = "#1f2328", "#59636e", "#d5dae0"
-POINTS = 2000  # of a line; more are thinned out
+POINTS = 1000  # of a line; more are thinned out
 WIDTH, HEIGHT = 5.0, 3.1  # inches; at 72 units an inch a phone's width shows the text at its own size
 
 STYLE = {

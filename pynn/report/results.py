@@ -166,7 +166,7 @@ def _lines(items: list[dict]) -> bytes:
 
 
 def _digest(row: dict) -> str:
-    return hashlib.sha256(json.dumps(plain(row)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(row).encode()).hexdigest()
 
 
 def _untimed(row: dict) -> tuple[dict, dict]:
@@ -269,9 +269,12 @@ def _is_images(value) -> bool:
 
 
 def _is_confusion(value) -> bool:
-    counts = _is_list_of(lambda count: count is not None and _is_count(count) and isinstance(count, int))
+    def counts(row) -> bool:
+        return bool(row) and set(map(type, row)) == {int} and min(row) >= 0 and max(row) <= COUNT
+
     return value is None or (
-        isinstance(value, list) and all(row and counts(row) and len(row) == len(value) for row in value)
+        isinstance(value, list)
+        and all(isinstance(row, list) and len(row) == len(value) and counts(row) for row in value)
     )
 
 

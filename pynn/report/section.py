@@ -5,10 +5,12 @@ from __future__ import annotations
 from html import escape
 
 from pynn.report import pieces
+from pynn.report.bounds import TEXT
 from pynn.report.images import filter_tiles, png
 from pynn.report.plots import confusion_plot, curves, series_plot, top_mistakes
 from pynn.report.search import search_plot, varied
 from pynn.report.words import choice_text, value_text, words
+from pynn.text import shown
 
 __all__ = ["section"]
 
@@ -148,7 +150,8 @@ def _details(row: dict) -> str:
     tables = "".join(
         f"<h3>{name}</h3><table><tbody>"
         + "".join(
-            f'<tr><th scope="row">{escape(words(key))}</th><td>{escape(pieces.setting_text(value))}</td></tr>'
+            f'<tr><th scope="row">{escape(words(key))}</th>'
+            f"<td>{escape(shown(pieces.setting_text(value), TEXT))}</td></tr>"
             for key, value in row[source].items()
         )
         + "</tbody></table>"

@@ -18,6 +18,7 @@ import cnn_ext
 from pynn import experiments
 from pynn.cli import main
 from pynn.data import DataError
+from pynn.experiments.work import TimeIsUp
 from pynn.solver import TrainingDiverged
 
 pytest.importorskip("matplotlib", reason="the report extra (matplotlib) is not installed")
@@ -285,6 +286,89 @@ def test_missing_matplotlib_is_told_before_any_work(ask, capsys, tmp_path, monke
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert 'pip install "pynn-cnn[report]"' in refusal(capsys, "run", "q2", "--out", tmp_path)
     assert not calls
+
+
+def test_data_folder_without_the_set_is_refused_before_any_work(ask, capsys, tmp_path):
+    calls = []
+    asked = question(row("2.3"), calls=calls)
+    asked.DATA = "mnist"
+    ask(q2=question(row("2.4"), calls=calls), q3=asked)
+    (tmp_path / "data").mkdir()
+    assert main(["run", "all", "--data-dir", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 2
+    assert last_line(capsys).startswith("pynn: error: ")
+    assert not calls
+
+
+def test_what_is_trained_on_is_told_first(ask, capsys, tmp_path):
+    assert main(["run", "all", "--out", str(tmp_path)]) == 0
+    counts = "343 training, 113 validation, 113 test samples of 2 classes"
+    expected = [f"{name}  breast cancer Wisconsin (embedded): {counts}" for name in ("q2", "q3")]
+    assert [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()] == [
+        " ".join(line.split()) for line in expected
+    ]
+
+
+def test_out_is_never_where_the_data_are(ask, capsys, tmp_path):
+    data = tmp_path / "data"
+    (data / "cifar-10-batches-py").mkdir(parents=True)
+    (data / "cifar-10-batches-py" / "data_batch_1").write_text("data")
+    (tmp_path / "link").symlink_to(data)
+    for out in (data, tmp_path / "link", data / "cifar-10-batches-py", tmp_path / "link" / "cifar-10-batches-py"):
+        assert "is where the data are" in refusal(capsys, "run", "q2", "--data-dir", data, "--out", out)
+    assert main(["run", "q2", "--data-dir", str(data), "--out", str(data / "new")]) == 0
+
+
+@pytest.mark.parametrize("name", ["report.html", "timings.json", "work"])
+def test_files_of_somebody_else_are_refused_and_kept(ask, capsys, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    assert str(tmp_path / name)[:20] in refusal(capsys, "run", "q2", "--out", tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_page_that_cannot_be_drawn_loses_nothing(ask, capsys, tmp_path, monkeypatch):
+    def failing(*arguments):
+        raise RuntimeError("no font\nat all")
+
+    monkeypatch.setattr("pynn.cli.questions.write_report", failing)
+    assert main(["run", "q2", "--out", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("question")
+    said = err.splitlines()[-1]
+    assert said.startswith("pynn: error: the page was not drawn (RuntimeError: no font at all); ")
+    assert "`pynn report " in said
+    assert [made["question"] for made in results(tmp_path)] == ["2.3", "2.4"]
+
+
+def test_full_disk_loses_no_row(ask, capsys, tmp_path, monkeypatch):
+    from pynn.cli import run_folder
+
+    def full(path, rows):
+        if path.parent == tmp_path / "out":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, rows)
+
+    write = run_folder.write_rows
+    assert main(["run", "q3", "--out", str(tmp_path / "out")]) == 0
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(run_folder, "write_rows", full)
+    monkeypatch.setattr(run_folder.tempfile, "mkdtemp", lambda prefix: str(tmp_path / "elsewhere"))
+    assert main(["run", "q2", "--out", str(tmp_path / "out")]) == 2
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+    assert [made["question"] for made in results(tmp_path / "elsewhere")] == ["2.3", "2.4", "3.3"]
+    said = last_line(capsys)
+    assert "No space left on device; the results are in " in said
+    assert len(said) < 300
+
+
+def test_time_limit_ends_a_run_as_an_interrupt_does(ask, capsys, tmp_path):
+    ask(q2=question(row("2.3"), TimeIsUp()))
+    assert main(["run", "q2", "--time-limit", "5", "--out", str(tmp_path)]) == 130
+    said = last_line(capsys)
+    assert said.startswith("pynn: interrupted: the time limit of 5 s is reached, 2.3 finished and is in ")
+    assert said.endswith("; the same command with --resume goes on")
+    assert ">2.3</span>" in (tmp_path / "report.html").read_text()
 
 
 # -- report ---------------------------------------------------------------------------------------------------
