@@ -24,7 +24,7 @@ __all__ = ["confusion_plot", "curves", "overview", "series_plot", "top_mistakes"
 
 def curves(history: dict, quantity: str) -> str:
     """Training and validation `quantity` ("loss" or "accuracy") by epoch, or "" where the history has none."""
-    lines = [
+    lines: list[dict] = [
         {"label": label, "x": history.get("epoch") or [], "y": history.get(key) or []}
         for label, key in (("training", quantity), ("validation", f"val_{quantity}"))
     ]
