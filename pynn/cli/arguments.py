@@ -149,9 +149,6 @@ def _parser(commands: dict) -> tuple[_Parser, dict[str, _Parser]]:
     )
     run.add_argument("--out", type=_path, default=Path("pynn-results"), metavar="DIR", help="default: %(default)s")
     run.add_argument("--resume", action="store_true", help="go on from what an earlier run in --out finished")
-    run.add_argument(
-        "--time-limit", type=_positive, metavar="SECONDS", help="end after so long, to go on with --resume"
-    )
 
     report = command("report", "Draw report.html again from the results.json in a folder.")
     report.add_argument("folder", type=_path, metavar="DIR", help="the folder that `pynn run` wrote")
@@ -176,9 +173,6 @@ def _parser(commands: dict) -> tuple[_Parser, dict[str, _Parser]]:
     begun = train.add_mutually_exclusive_group()
     begun.add_argument("--resume", action="store_true", help="go on with the training that the checkpoint keeps")
     begun.add_argument("--restart", action="store_true", help="begin anew, whatever the checkpoint keeps")
-    train.add_argument(
-        "--time-limit", type=_seconds, metavar="TIME", help="end after it: 90 (seconds), 90s, 30m or 2h"
-    )
 
     predict = command("predict", "Predict classes with a model file of `pynn train`, as CSV.")
     predict.add_argument("model", type=_path, metavar="MODEL", help="the model file")
@@ -186,6 +180,9 @@ def _parser(commands: dict) -> tuple[_Parser, dict[str, _Parser]]:
     predict.add_argument("--out", type=_path, metavar="CSV", help="the file to write (default: standard output)")
 
     for subparser in (run, train):
+        subparser.add_argument(
+            "--time-limit", type=_seconds, metavar="TIME", help="end after it: 90 (seconds), 90s, 30m or 2h"
+        )
         subparser.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: %(default)s")
     for subparser in (run, train, predict):
         subparser.add_argument(

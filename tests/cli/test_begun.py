@@ -185,9 +185,10 @@ def test_a_time_limit_ends_the_training_and_it_goes_on_later(training, tmp_path,
     assert (tmp_path / "model").read_bytes() == whole
 
 
+@pytest.mark.parametrize("command", [("train", "x", "--out", "m"), ("run", "q2")])
 @pytest.mark.parametrize("text", ["0", "-1", "1d", "1e9", "m", "nan", "1.5.2", "9" * 40])
-def test_wrong_time_limits_are_refused(capsys, text):
-    said = refusal(capsys, "train", "x", "--out", "m", f"--time-limit={text}")
+def test_wrong_time_limits_are_refused(capsys, command, text):
+    said = refusal(capsys, *command, f"--time-limit={text}")
     assert "--time-limit: expected a time above 0 as 90, 90s, 30m or 2h" in said
 
 
