@@ -41,6 +41,7 @@ FAULTS = {
     "rename": (errno.EACCES, errno.EIO, errno.ENOSPC, errno.EXDEV, errno.EBUSY),
 }
 OTHERS = (errno.EACCES, errno.EIO)
+BESIDE = "timings.json"  # of results.json, and written with it
 ROW = {"question": "2.1", "title": "t", "model": "m", "dataset": "d", "origin": "embedded", "test_accuracy": 0.5}
 
 
@@ -149,13 +150,13 @@ def put(path: Path, content: bytes | None) -> None:
 def judged(path: Path, old: bytes | None, new: bytes, sentence: str | None) -> str | None:
     """What is wrong after a write of which one call failed."""
     now = path.read_bytes() if path.exists() else None
-    if others := [each.name for each in path.parent.iterdir() if each != path]:
+    if others := [each.name for each in path.parent.iterdir() if each.name not in {path.name, BESIDE}]:
         return f"left behind: {', '.join(others)}"
     if sentence is None:
         return None if now == new else "nothing is said, but the file is not the new one"
     if now != old:
         return f"the old file is gone, but it says: {sentence}"
-    if "\n" in sentence or len(sentence) >= 300 or path.name not in sentence:
+    if "\n" in sentence or len(sentence) >= 300 or str(path.parent) not in sentence:
         return f"not one sentence with the file's name: {sentence}"
     return None
 
