@@ -12,6 +12,7 @@ import pytest
 from command_line import refusal
 
 from pynn.cli import main
+from pynn.cli.signals import endings
 from pynn.io import load, load_metadata
 from pynn.solver import Solver
 
@@ -253,6 +254,16 @@ def test_signals_end_a_training_with_what_was_done(training, tmp_path, number, c
     assert last.startswith(f"pynn: {word}: {tmp_path / 'model'} has the best model so far (")
     assert last.endswith(" of 100000 epochs are done); the same command with --resume goes on\n")
     assert load(tmp_path / "model")
+
+
+def test_a_signal_that_is_sent_twice_ends_once():
+    """The second comes while the first is still dealt with."""
+    with endings() as ending:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (ending.word, ending.code) == ("terminated", 143)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_killed_and_resumed_it_ends_in_the_same_file(training, tmp_path):
