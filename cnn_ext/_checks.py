@@ -62,7 +62,7 @@ def image_shape(op: str, name: str, shape) -> tuple[int, int, int, int]:
 
 def number(op: str, name: str, value, low: float = -math.inf, high: float = math.inf) -> float:
     """`value` as a finite float with low ≤ value < high."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__} {shown(value)}")
     try:
         real = float(value)

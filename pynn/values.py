@@ -55,12 +55,12 @@ def as_dtype(value) -> np.dtype | None:
 
 def is_integer(value) -> bool:
     """Whether `value` is a whole number by its type; True and False are none."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
 
 
 def is_number(value) -> bool:
     """Whether `value` is a real number by its type; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return type(value) is float or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def as_float(value) -> float:
