@@ -226,12 +226,14 @@ def test_killed_at_random_moments_results_json_is_the_same_bytes(tmp_path):
         ]
         return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
+    began = time.perf_counter()
     assert command("whole").wait(timeout=120) == 0
+    took = time.perf_counter() - began
     rng, kills = np.random.default_rng(0), 0
     for _ in range(100):
         with command("killed") as process:
             try:
-                assert process.wait(timeout=rng.uniform(0.5, 2.5)) == 0
+                assert process.wait(timeout=took * rng.uniform(0.3, 1.2)) == 0
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 kills += 1
