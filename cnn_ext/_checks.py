@@ -35,8 +35,21 @@ def real_array(op: str, name: str, array, shape: str, ndim: int | None = None, d
     if array.size == 0:
         raise ValueError(f"{op}: {name} of shape {array.shape} is empty: every axis must be at least 1 long")
     if not (array.flags.c_contiguous and array.flags.aligned):
-        array = np.require(array, requirements=["C", "A"])
+        copy = new_array(op, name, array.shape, array.dtype)  # of a view that repeats itself it may be too large
+        copy[...] = array
+        return copy
     return array
+
+
+def new_array(op: str, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
+    """A new array with arbitrary content, or a sentence where it has more bytes than there are."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    try:
+        if size < 2**63:
+            return np.empty(shape, dtype)
+    except MemoryError:
+        pass
+    raise MemoryError(f"{op}: {name} of shape {shape} takes {size / 2**30:.3g} GiB, more than there is: use less")
 
 
 def require_shape(op: str, name: str, array: np.ndarray, shape: tuple) -> None:

@@ -56,14 +56,14 @@ static inline double pynn_exp_nonpositive_double(double x) {
 /* tanh x: an odd polynomial near 0, and (1 − e) / (1 + e) with e = e^(−2|x|) elsewhere. */
 static inline float pynn_tanhf(float x) {
     float z = x * x, e = pynn_exp_nonpositive(-2.0f * fabsf(x));
-    float far_from_0 = copysignf((1.0f - e) / (1.0f + e), x);
+    float far_from_0 = (1.0f - e) / (1.0f + e);
     float p = -5.70498872745e-3f;
     p = p * z + 2.06390887954e-2f;
     p = p * z - 5.37397155531e-2f;
     p = p * z + 1.33314422036e-1f;
     p = p * z - 3.33332819422e-1f;
     p = p * z * x + x;
-    return fabsf(x) < 0.625f ? p : far_from_0;
+    return copysignf(fabsf(x) < 0.625f ? p : far_from_0, x);  /* of −0 too */
 }
 
 /* Φ(x), given e = exp(−x²/2). The upper tail of the normal distribution is Q(|x|) = e · t · P(t), t = 1 / (1 + 0.27 |x|):

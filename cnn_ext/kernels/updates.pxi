@@ -110,6 +110,7 @@ cdef void sgd_runs(UpdateTable table, real_t lr, real_t decay, int n_threads):
 
 
 def sgd_update(UpdateTable table not None, double lr, double decay, int n_threads):
+    n_threads = team(n_threads)
     if table.double_precision:
         sgd_runs[double](table, lr, decay, n_threads)
     else:
@@ -147,6 +148,7 @@ cdef void momentum_runs(
 def momentum_update(
     UpdateTable table not None, double lr, double momentum, bint nesterov, double decay, int n_threads
 ):
+    n_threads = team(n_threads)
     require_states(table, 1)
     if table.double_precision:
         momentum_runs[double](table, lr, momentum, nesterov, decay, n_threads)
@@ -182,6 +184,7 @@ cdef void rmsprop_runs(
 def rmsprop_update(
     UpdateTable table not None, double lr, double alpha, double eps, double decay, int n_threads
 ):
+    n_threads = team(n_threads)
     require_states(table, 1)
     if table.double_precision:
         rmsprop_runs[double](table, lr, alpha, 1 - alpha, eps, decay, n_threads)
@@ -226,6 +229,7 @@ def adam_update(
     UpdateTable table not None, double decay, double shrink, double beta1, double beta2, double step_size, double root,
     double eps, int n_threads,
 ):
+    n_threads = team(n_threads)
     # step_size = lr / (1 − beta1^t), root = √(1 − beta2^t), shrink = 1 − lr · weight decay where decoupled.
     require_states(table, 2)
     if table.double_precision:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnn_ext._checks import image_shape, pair, real_array, require_shape, window_output
+from cnn_ext._checks import image_shape, new_array, pair, real_array, require_shape, window_output
 from cnn_ext.isa import kernels
 from cnn_ext.threads import threads_for
 from cnn_ext.workspace import scratch
@@ -42,7 +42,7 @@ def im2col(x: np.ndarray, kernel_size, *, stride=1, padding=0, dilation=1) -> np
     x = real_array(op, "x", x, "(N, C, H, W)", 4)
     kernel, stride, padding, dilation = _geometry(op, kernel_size, stride, padding, dilation)
     out = window_output(op, x.shape[2:], kernel, stride, padding, dilation)
-    cols = np.empty((len(x), x.shape[1] * kernel[0] * kernel[1], out[0] * out[1]), x.dtype)
+    cols = new_array(op, "cols", (len(x), x.shape[1] * kernel[0] * kernel[1], out[0] * out[1]), x.dtype)
     kernels.im2col(x, cols, kernel, out, stride, padding, dilation, threads_for(cols.size))
     return cols
 
@@ -60,7 +60,8 @@ def col2im(cols: np.ndarray, x_shape, kernel_size, *, stride=1, padding=0, dilat
     kernel, stride, padding, dilation = _geometry(op, kernel_size, stride, padding, dilation)
     out = window_output(op, x_shape[2:], kernel, stride, padding, dilation)
     require_shape(op, "cols", cols, (x_shape[0], x_shape[1] * kernel[0] * kernel[1], out[0] * out[1]))
-    x = np.zeros(x_shape, cols.dtype)
+    x = new_array(op, "x", x_shape, cols.dtype)
+    x[...] = 0
     used_up = cols.copy()  # the kernel overwrites it
     kernels.col2im(used_up, x, kernel, out, stride, padding, dilation, threads_for(cols.size))
     return x
@@ -109,7 +110,7 @@ def conv2d_forward(
     if bias is not None:
         bias = real_array(op, "bias", bias, "(F,)", 1, x.dtype)
         require_shape(op, "bias", bias, (len(weight),))
-    out = np.empty((len(x), len(weight), oh, ow), x.dtype)
+    out = new_array(op, "out", (len(x), len(weight), oh, ow), x.dtype)
     at_a_time, columns, ld, share = _blocking(weight, len(x) * oh, ow)
     threads = threads_for(out.size * weight[0].size)
     kernels.conv2d_forward(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnn_ext._checks import real_array, require_shape
+from cnn_ext._checks import new_array, real_array, require_shape
 from cnn_ext.isa import kernels
 from cnn_ext.threads import threads_for
 from cnn_ext.workspace import scratch
@@ -33,7 +33,7 @@ def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = 
     if bias is not None:
         bias = real_array(op, "bias", bias, "(out_features,)", 1, x.dtype)
         require_shape(op, "bias", bias, weight.shape[1:])
-    out = np.empty((len(x), weight.shape[1]), x.dtype)
+    out = new_array(op, "out", (len(x), weight.shape[1]), x.dtype)
     threads = threads_for(len(x) * weight.size)
     kernels.linear_forward(x, weight, bias, out, scratch(threads * kernels.gemm_scratch, x.dtype), threads)
     return out

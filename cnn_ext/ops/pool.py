@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnn_ext._checks import image_shape, pair, real_array, require_shape, window_output
+from cnn_ext._checks import image_shape, new_array, pair, real_array, require_shape, window_output
 from cnn_ext.isa import kernels
 from cnn_ext.threads import threads_for
 
@@ -51,8 +51,8 @@ def max_pool2d_forward(
     x = real_array(op, "x", x, "(N, C, H, W)", 4)
     n, c, h, w = x.shape
     window, (oh, ow) = _windows(op, x.shape, kernel_size, stride, padding)
-    out = np.empty((n, c, oh, ow), x.dtype)
-    argmax = np.empty((n, c, oh, ow), np.int64)
+    out = new_array(op, "out", (n, c, oh, ow), x.dtype)
+    argmax = new_array(op, "argmax", (n, c, oh, ow), np.int64)
     planes, pooled = (n * c, h, w), (n * c, oh, ow)
     kernels.max_pool2d_forward(
         x.reshape(planes), out.reshape(pooled), argmax.reshape(pooled), *window, threads_for(x.size)
@@ -85,7 +85,7 @@ def max_pool2d_backward(
         raise TypeError(f"{op}: argmax must be int64 as max_pool2d_forward returns it, got {argmax.dtype}")
     require_shape(op, "argmax", argmax, dout.shape)
     argmax = np.require(argmax, requirements=["C", "A"])
-    dx = np.empty((n, c, h, w), dout.dtype)
+    dx = new_array(op, "dx", (n, c, h, w), dout.dtype)
     flat = (n * c, oh * ow)
     outside = kernels.max_pool2d_backward(
         dout.reshape(flat), argmax.reshape(flat), dx.reshape(n * c, h * w), threads_for(dx.size)
@@ -119,7 +119,7 @@ def avg_pool2d_forward(
     x = real_array(op, "x", x, "(N, C, H, W)", 4)
     n, c, h, w = x.shape
     window, (oh, ow) = _windows(op, x.shape, kernel_size, stride, padding)
-    out = np.empty((n, c, oh, ow), x.dtype)
+    out = new_array(op, "out", (n, c, oh, ow), x.dtype)
     kernels.avg_pool2d_forward(x.reshape(n * c, h, w), out.reshape(n * c, oh, ow), *window, threads_for(x.size))
     return out
 
@@ -142,7 +142,7 @@ def avg_pool2d_backward(
     n, c, h, w = image_shape(op, "x_shape", x_shape)
     window, (oh, ow) = _windows(op, (n, c, h, w), kernel_size, stride, padding)
     require_shape(op, "dout", dout, (n, c, oh, ow))
-    dx = np.empty((n, c, h, w), dout.dtype)
+    dx = new_array(op, "dx", (n, c, h, w), dout.dtype)
     kernels.avg_pool2d_backward(
         dout.reshape(n * c, oh, ow), dx.reshape(n * c, h, w), *window, threads_for(dx.size)
     )

@@ -235,6 +235,27 @@ def test_numbers_beyond_any_float_are_refused_in_a_sentence(value):
         assert len(str(refused.value)) < 300
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, weight: cnn_ext.im2col(x, 2, padding=2**29),
+        lambda x, weight: cnn_ext.conv2d_forward(x, weight, padding=2**30),
+        lambda x, weight: cnn_ext.relu_forward(np.broadcast_to(x, (2**30, 1, 2**30, 1))),
+    ],
+)
+def test_arrays_beyond_any_memory_are_refused_in_a_sentence(call):
+    x, weight = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 2, 2), np.float32)
+    with pytest.raises(MemoryError, match=r"^\w+: (cols|out|x) of shape .{5,100} GiB, more than there is"):
+        call(x, weight)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_that_are_odd_keep_the_sign_of_zero(dtype):
+    zeros = np.array([-0.0, 0.0] * 20, dtype)
+    for forward in (cnn_ext.tanh_forward, cnn_ext.gelu_forward, cnn_ext.silu_forward, cnn_ext.leaky_relu_forward):
+        np.testing.assert_array_equal(np.signbit(forward(zeros)), np.signbit(zeros))
+
+
 def test_batch_norm_of_no_variance_raises_no_bare_warning():
     x, one, zero = np.ones((2, 3), np.float32), np.full(3, 1e30, np.float32), np.zeros(3, np.float32)
     assert not np.isfinite(cnn_ext.batch_norm_inference(x, one, zero, zero, zero, eps=0)).any()
@@ -258,6 +279,11 @@ with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
     for _ in range(3):
         assert np.array_equal(cnn_ext.conv2d_forward(x, w), expected)
+cnn_ext.set_num_threads(65)
+with warnings.catch_warnings(record=True) as optimizer_told:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        cnn_ext.sgd_update(*x[:2].reshape(2, -1), None, lr=0.1, momentum=0, nesterov=False, weight_decay=0)
 assert len(told) == 1 and "63 more threads cannot be made" in str(told[0].message), told
 print("went on")
 """
