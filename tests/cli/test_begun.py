@@ -231,7 +231,8 @@ def test_a_model_that_cannot_be_written_at_last_is_put_elsewhere(training, tmp_p
 def start(arguments) -> subprocess.Popen:
     code = (
         "import signal, sys\nfrom pynn.cli import main\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a background job has ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a background job has ignored,
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # and what nohup starts this one
         "raise SystemExit(main(sys.argv[1:]))"
     )
     return subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
