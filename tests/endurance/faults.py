@@ -112,7 +112,8 @@ def case(kind: str, seed: int) -> Outcome:
     shim = ctypes.CDLL(None)
     shim.fault_name.restype = ctypes.c_char_p
     outcome, write = Outcome(), WRITERS[kind](seed)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as elsewhere:
+        os.chdir(elsewhere)  # where a result is put that cannot be written where it should be
         path, where = Path(name) / "out", os.fsencode(name)
         write(path)  # what is imported at the first time is not the write's
         new = path.read_bytes()
