@@ -96,7 +96,7 @@ def test_what_cannot_fit_is_refused_with_the_remedy(pictures, features, tmp_path
 )
 def test_the_peak_is_about_as_was_told(shape, options, tmp_path):
     rng = np.random.default_rng(0)
-    # Features that need float64, which is what is reckoned with: whether they do is not known before they are read.
+    # Features that need float64, as is reckoned with: whether they do is not known before they are read.
     x = rng.integers(0, 256, shape, np.uint8) if len(shape) == 4 else rng.normal(1e9, 1, shape)
     np.savez(tmp_path / "d.npz", X=x, y=np.arange(len(x)) % 2)
     code = (
