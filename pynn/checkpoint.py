@@ -20,7 +20,7 @@ from pynn.generators import checked_state, generator_state, set_generator_state
 from pynn.io import ModelFileError, read_tensors, write_tensors
 from pynn.run import MOST, Run, checked_run
 from pynn.settings import SETTINGS, checked_settings, settings_of, use_settings
-from pynn.text import shown as as_text
+from pynn.text import clean
 from pynn.values import shown
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def restore_checkpoint(path: str | os.PathLike, solver: Solver, accept: Collecti
     try:
         _restore(tensors, header, solver, accept)
     except ConditionsDiffer as error:
-        raise ModelFileError(f"{as_text(path)} {error}") from None
+        raise ModelFileError(f"{clean(path)} {error}") from None
     except (ValueError, TypeError) as error:
-        raise ModelFileError(f"{as_text(path)} does not fit this solver: {as_text(error, 220)}") from error
+        raise ModelFileError(f"{clean(path)} does not fit this solver: {clean(error, 220)}") from error
 
 
 class ConditionsDiffer(ValueError):
@@ -143,7 +143,7 @@ def refuse_differences(then: dict, now: dict, accept: Collection[str]) -> None:
     """ConditionsDiffer where a run's conditions, as far as they are known, are others `now` and not accepted."""
     found = {name: text for name, value in now.items() if (text := _difference(name, then, value))}
     if refused := {name: text for name, text in found.items() if name not in accept}:
-        said = "; ".join(as_text(text, 110 if len(refused) == 1 else 60) for text in list(refused.values())[:2])
+        said = "; ".join(clean(text, 110 if len(refused) == 1 else 60) for text in list(refused.values())[:2])
         names = ", ".join(map(repr, list(refused)[:3])) + (", …" if len(refused) > 3 else "")
         raise ConditionsDiffer(
             f"is of another run: {said}: make it the same, or take it up by resume(path, accept=[{names}])"
@@ -162,7 +162,7 @@ def continued(path: str, run: Run, conditions: dict, accept: Collection[str]) ->
     try:
         refuse_differences(then, conditions, accept)
     except ConditionsDiffer as error:
-        raise ModelFileError(f"{as_text(path)} {error}") from None
+        raise ModelFileError(f"{clean(path)} {error}") from None
     changed = {name for name, value in conditions.items() if _difference(name, run.conditions, value)}
     run = replace(run, conditions=run.conditions | conditions, stopped=run.stopped and not changed)
     if changed & {"x", "batch_size"} and run.broken_off is not None:  # the cut epoch's batches are gone

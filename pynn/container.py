@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["pack", "require_safetensors", "unpack"]
 
@@ -73,7 +73,7 @@ def unpack(file: BinaryIO) -> tuple[dict[str, np.ndarray], object]:
     end = 0
     for begin, stop, name, dtype, shape in places:
         if begin != end or stop - begin != math.prod(shape) * dtype.itemsize:
-            raise ValueError(f"{shown(name, 60)} is not where its shape and the array before it say")
+            raise ValueError(f"{clean(name, 60)} is not where its shape and the array before it say")
         end = stop
     if end != size - 8 - length:
         raise ValueError(f"its arrays take {end} bytes, the file has {size - 8 - length} for them")
@@ -127,7 +127,7 @@ def _place(name: str, entry) -> tuple[int, int, str, np.dtype, tuple[int, ...]]:
             and 0 <= begin <= end < 1 << 62
         ):
             return begin, end, name, np.dtype(_DTYPES[kind]), tuple(shape)
-    raise ValueError(f"its entry {shown(name, 60)} describes no array: {shown(entry, 60)}")
+    raise ValueError(f"its entry {clean(name, 60)} describes no array: {clean(entry, 60)}")
 
 
 def _read(file: BinaryIO, n: int) -> bytes:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["WriteError", "check_writable", "open_regular", "write_atomic", "write_somewhere"]
 
@@ -39,7 +39,7 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> None:
     try:
         rest = memoryview(data.encode() if isinstance(data, str) else data).cast("B")
     except UnicodeEncodeError as error:
-        raise WriteError(f"cannot write {shown(path)}: the text has what UTF-8 has not: {error.reason}") from None
+        raise WriteError(f"cannot write {clean(path)}: the text has what UTF-8 has not: {error.reason}") from None
     with _beside(path) as (target, descriptor, temporary):
         while rest:
             written = os.write(descriptor, rest[: 1 << 30])
@@ -112,7 +112,7 @@ def _beside(path: str | os.PathLike) -> Iterator[tuple[Path, int, Path]]:
         target = Path(os.path.realpath(os.fsdecode(path)))
         replaced = _status(target)
         if replaced is not None and not stat.S_ISREG(replaced.st_mode):
-            raise WriteError(f"cannot write {shown(path)}: it is not a regular file; choose another path")
+            raise WriteError(f"cannot write {clean(path)}: it is not a regular file; choose another path")
         _clear_leftovers(target)
         descriptor, temporary = _new_file(target)
         try:
@@ -127,12 +127,12 @@ def _beside(path: str | os.PathLike) -> Iterator[tuple[Path, int, Path]]:
         raise
     except (OSError, ValueError) as error:  # ValueError: a path that no file system takes
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise WriteError(f"cannot write {shown(path)}: {reason}; {_REMEDY}") from error
+        raise WriteError(f"cannot write {clean(path)}: {reason}; {_REMEDY}") from error
 
 
 def _require_path(path) -> None:
     if not isinstance(path, str | bytes | os.PathLike):  # a number would be taken for an open file
-        raise TypeError(f"expected the path of a file, got {shown(path)}")
+        raise TypeError(f"expected the path of a file, got {clean(path)}")
 
 
 def _status(target: Path) -> os.stat_result | None:

@@ -15,7 +15,7 @@ import numpy as np
 from pynn.container import pack, require_safetensors, unpack
 from pynn.files import open_regular, write_atomic
 from pynn.module import Module, from_config
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = [
     "ModelFileError",
@@ -46,11 +46,11 @@ def save(model: Module, path: str | os.PathLike, *, metadata: dict | None = None
     if not isinstance(model, Module):
         raise TypeError(f"save: expected a model, got {type(model).__name__}: save(model, path)")
     if not isinstance(metadata, dict | None):
-        raise TypeError(f"cannot write {shown(path)}: metadata must be a dict, got {type(metadata).__name__}")
+        raise TypeError(f"cannot write {clean(path)}: metadata must be a dict, got {type(metadata).__name__}")
     state = model.state_dict()
     if name := _first_nonfinite(state):
         raise ValueError(
-            f"cannot write {shown(path)}: {name} has NaN or infinite values, so the model is of no use"
+            f"cannot write {clean(path)}: {name} has NaN or infinite values, so the model is of no use"
         )
     write_tensors(path, "model", state, {"model": model.to_config(), "metadata": metadata or {}})
 
@@ -68,11 +68,11 @@ def load(path: str | os.PathLike) -> Module:
         model = from_config(header["model"])
         model.load_state_dict(tensors)
     except KeyError as error:
-        raise ModelFileError(f"{shown(path)} describes no model: its header has no entry {error}") from error
+        raise ModelFileError(f"{clean(path)} describes no model: its header has no entry {error}") from error
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{shown(path)} describes no model that can be made: {shown(error, 200)}") from error
+        raise ModelFileError(f"{clean(path)} describes no model that can be made: {clean(error, 200)}") from error
     if name := _first_nonfinite(tensors):
-        raise ModelFileError(f"{shown(path)} has NaN or infinite values in {name}: the model is of no use")
+        raise ModelFileError(f"{clean(path)} has NaN or infinite values in {name}: the model is of no use")
     return model
 
 
@@ -80,7 +80,7 @@ def load_metadata(path: str | os.PathLike) -> dict:
     """The `metadata` that `save` was given; raises as `load` does."""
     metadata = read_tensors(path, "model")[1].get("metadata", {})
     if not isinstance(metadata, dict):
-        raise ModelFileError(f"{shown(path)} has metadata that are no object but {shown(metadata, 40)}")
+        raise ModelFileError(f"{clean(path)} has metadata that are no object but {clean(metadata, 40)}")
     return metadata
 
 
@@ -93,13 +93,13 @@ def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, np.ndar
         data = pack(tensors, text)
     except (TypeError, ValueError, RecursionError) as error:
         sort = TypeError if isinstance(error, TypeError) else ValueError
-        raise sort(f"cannot write {shown(path)}: the metadata must be JSON values: {shown(error)}") from error
+        raise sort(f"cannot write {clean(path)}: the metadata must be JSON values: {clean(error)}") from error
     write_atomic(path, data)
 
 
 def read_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarray], dict]:
     """(arrays by name, header) of a file that `write_tensors` wrote with this `kind`."""
-    name = shown(path)
+    name = clean(path)
     try:
         file = open_regular(path)
     except FileNotFoundError:
@@ -108,16 +108,16 @@ def read_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarr
         try:
             tensors, header = unpack(file)
         except (ValueError, RecursionError) as error:
-            raise ModelFileError(f"{name} is damaged or not a {kind} of pynn: {shown(error)}") from error
+            raise ModelFileError(f"{name} is damaged or not a {kind} of pynn: {clean(error)}") from error
     if not isinstance(header, dict) or not {"format", "kind"} <= header.keys():
         raise ModelFileError(f"{name} was not written by pynn: its header has no entry that describes a {kind}")
     if header["format"] != _FORMAT:
         raise ModelFileError(
-            f"{name} has format {shown(header['format'], 20)}, this version of pynn reads {_FORMAT}: "
+            f"{name} has format {clean(header['format'], 20)}, this version of pynn reads {_FORMAT}: "
             "use a newer version"
         )
     if header["kind"] != kind:
-        raise ModelFileError(f"{name} is a {shown(header['kind'], 40)}, expected a {kind}")
+        raise ModelFileError(f"{name} is a {clean(header['kind'], 40)}, expected a {kind}")
     return tensors, header
 
 
@@ -131,7 +131,7 @@ def _require_text_keys(value) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise TypeError(
-                    f"the key {shown(repr(key), 40)} is no text, write it as {shown(repr(str(key)), 40)}"
+                    f"the key {clean(repr(key), 40)} is no text, write it as {clean(repr(str(key)), 40)}"
                 )
             _require_text_keys(item)
     elif isinstance(value, list | tuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["shown"]
+__all__ = ["clean"]
 
 
-def shown(value: object, limit: int = 120) -> str:
+def clean(value: object, limit: int = 120) -> str:
     r"""`value` as one printable line of at most `limit` characters; what is left out of the middle becomes “…”.
 
     White space of any kind becomes one space. Control and format characters, lone surrogates and bytes that are no

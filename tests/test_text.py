@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pynn.text import shown
+from pynn.text import clean
 
 
 @pytest.mark.parametrize(
@@ -28,15 +28,15 @@ from pynn.text import shown
     ],
 )
 def test_one_printable_line(value, text):
-    assert shown(value) == text
-    assert shown(value).isprintable()
+    assert clean(value) == text
+    assert clean(value).isprintable()
 
 
 @pytest.mark.parametrize("length", [120, 121, 10_000, 10_000_000])
 @pytest.mark.parametrize("kind", [str, bytes])
 def test_the_middle_is_left_out(length, kind):
     value = "start" + "x" * (length - 8) + "end"
-    text = shown(value if kind is str else value.encode())
+    text = clean(value if kind is str else value.encode())
     assert len(text) == 120
     assert text.startswith("start")
     assert text.endswith("end")
@@ -45,5 +45,5 @@ def test_the_middle_is_left_out(length, kind):
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 10])
 def test_small_limits(limit):
-    assert len(shown("abcdefghijklmnop", limit)) == limit
-    assert len(shown("\x1b" * 100, limit)) == limit
+    assert len(clean("abcdefghijklmnop", limit)) == limit
+    assert len(clean("\x1b" * 100, limit)) == limit

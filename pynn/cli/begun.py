@@ -10,7 +10,7 @@ from pathlib import Path
 from pynn.cli.errors import UsageError
 from pynn.io import ModelFileError, read_tensors
 from pynn.solver import Solver
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["Begun"]
 
@@ -29,7 +29,7 @@ class Begun:
         self.given = {name: getattr(arguments, name) for name in _DECIDE}
         if not checkpoint.exists():
             if arguments.resume:
-                print(f"pynn: there is no checkpoint {shown(checkpoint)}: training begins anew", file=sys.stderr)
+                print(f"pynn: there is no checkpoint {clean(checkpoint)}: training begins anew", file=sys.stderr)
             return
         then = self._kept_arguments()
         if arguments.resume:
@@ -37,7 +37,7 @@ class Begun:
             self.resumes = True
         elif not arguments.restart:
             raise UsageError(
-                f"{shown(checkpoint)} holds a training that was broken off: --resume goes on with it, "
+                f"{clean(checkpoint)} holds a training that was broken off: --resume goes on with it, "
                 "--restart begins anew"
             )
 
@@ -90,7 +90,7 @@ class Begun:
         except (KeyError, IndexError, TypeError, AttributeError):
             pass
         raise UsageError(
-            f"{shown(self.checkpoint)} is no checkpoint of `pynn train`: remove it, or give another --checkpoint"
+            f"{clean(self.checkpoint)} is no checkpoint of `pynn train`: remove it, or give another --checkpoint"
         )
 
     def _require_same(self, then: dict) -> None:
@@ -98,10 +98,10 @@ class Begun:
             if then[name] != now:
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(
-                    f"{shown(self.checkpoint)} holds a training with {option} {_value(then[name])}, now it is "
+                    f"{clean(self.checkpoint)} holds a training with {option} {_value(then[name])}, now it is "
                     f"{_value(now)}: give the same, or begin anew with --restart"
                 )
 
 
 def _value(value: object) -> str:
-    return "not given" if value is None or value is False else "given" if value is True else shown(value, 40)
+    return "not given" if value is None or value is False else "given" if value is True else clean(value, 40)

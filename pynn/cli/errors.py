@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["UsageError", "is_refusal", "sentence"]
 
@@ -41,11 +41,11 @@ def is_refusal(error: Exception) -> bool:
 def sentence(error: Exception) -> str:
     """What went wrong, in one printable line of bounded length, in the words of the command line."""
     if isinstance(error, OSError) and error.strerror:
-        text = f"{shown(error.filename)}: {error.strerror}" if error.filename else error.strerror
+        text = f"{clean(error.filename)}: {error.strerror}" if error.filename else error.strerror
         if isinstance(error, FileNotFoundError) and not error.filename:  # as os.getcwd has it
             text = "the present folder is gone: change to another one"
     elif isinstance(error, MemoryError):
         text = f"not enough memory: {f'{error}; ' if error.args else ''}use less data or a smaller model"
     else:
         text = str(error)
-    return shown(_OPTIONS.sub(lambda name: f"--{name[1].replace('_', '-')} ", text).replace("  ", " "), _LONGEST)
+    return clean(_OPTIONS.sub(lambda name: f"--{name[1].replace('_', '-')} ", text).replace("  ", " "), _LONGEST)

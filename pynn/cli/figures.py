@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pynn.metrics import confusion_matrix
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["classification_figures"]
 
@@ -22,15 +22,15 @@ def classification_figures(name: str, y: np.ndarray, y_pred: np.ndarray, classes
     right, true, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     majority = int(true.argmax())
     lines = [
-        f"Test accuracy {_percent(right.sum(), len(y))} on {len(y)} samples of {shown(name)}.",
-        f"The largest class, {shown(classes[majority], 40)}, has {_percent(true[majority], len(y))} of them.",
+        f"Test accuracy {_percent(right.sum(), len(y))} on {len(y)} samples of {clean(name)}.",
+        f"The largest class, {clean(classes[majority], 40)}, has {_percent(true[majority], len(y))} of them.",
     ]
     rows = np.flatnonzero(true)
     if len(rows) > _MOST:
         rows = rows[np.lexsort((-true[rows], right[rows] / true[rows]))][:_MOST]
         lines.append(f"Of {len(classes)} classes, the {_MOST} that are recognised worst:")
     table = [("class", "samples", "recall", "precision")] + [
-        (shown(classes[k], 40), str(true[k]), _percent(right[k], true[k]), _percent(right[k], predicted[k]))
+        (clean(classes[k], 40), str(true[k]), _percent(right[k], true[k]), _percent(right[k], predicted[k]))
         for k in rows
     ]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

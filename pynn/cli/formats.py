@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from pynn.cli.errors import UsageError
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["TABLES", "require_npz"]
 
@@ -25,7 +25,7 @@ def require_npz(path: Path, *, labels: bool) -> None:
     suffix = path.suffix.lower()
     arrays, columns = ("X and y", "X=a[:, :-1], y=a[:, -1]") if labels else ("X", "X=a")
     folder = "a folder with images by class" if labels else "images"
-    text = f"{shown(path, 60)}: {suffix or 'such'} files are not read: give an .npz file ({arrays}) or {folder}"
+    text = f"{clean(path, 60)}: {suffix or 'such'} files are not read: give an .npz file ({arrays}) or {folder}"
     if suffix in TABLES:
         text += f"; in Python: a = {TABLES[suffix]}; np.savez('data.npz', {columns})"
     raise UsageError(text)

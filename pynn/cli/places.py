@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pynn.cli.errors import UsageError
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["keep_apart"]
 
@@ -25,16 +25,16 @@ def keep_apart(option: str, output: Path, inputs: dict[str, Path]) -> None:
     for what, path in inputs.items():
         found = _identity(path)
         if target == Path(os.path.realpath(path)) or (own is not None and own == found):
-            raise UsageError(f"{option} {shown(output)} is {what}, which it would replace: choose another file")
+            raise UsageError(f"{option} {clean(output)} is {what}, which it would replace: choose another file")
         for identity, place in _within(path, files=own is not None):
             if identity in above:
                 raise UsageError(
-                    f"{option} {shown(output)} lies in {what}, {shown(place)}, and would be read as one of them: "
+                    f"{option} {clean(output)} lies in {what}, {clean(place)}, and would be read as one of them: "
                     "choose a place outside"
                 )
             if own is not None and identity == own:
                 raise UsageError(
-                    f"{option} {shown(output)} is {shown(place)} of {what}, which it would replace: choose "
+                    f"{option} {clean(output)} is {clean(place)} of {what}, which it would replace: choose "
                     "another file"
                 )
 

@@ -25,7 +25,7 @@ from pynn.data.npz import open_npz
 from pynn.files import check_writable, write_atomic, write_somewhere
 from pynn.io import ModelFileError, load, load_metadata
 from pynn.module import Module
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["predict"]
 
@@ -50,8 +50,8 @@ def predict(arguments) -> None:
         scores = model(standardize(x))
         if wrong := np.flatnonzero(~np.isfinite(scores).all(axis=1)).tolist():
             raise ModelFileError(
-                f"{shown(arguments.model)} gives no finite scores for {kind} {shown(names[wrong[0]])} of "
-                f"{shown(arguments.input)}: "
+                f"{clean(arguments.model)} gives no finite scores for {kind} {clean(names[wrong[0]])} of "
+                f"{clean(arguments.input)}: "
                 "the model file is damaged, or the sample is far from the training data"
             )
         probabilities = _softmax(scores)
@@ -63,14 +63,14 @@ def predict(arguments) -> None:
         return
     place, error = write_somewhere(arguments.out, lambda path: write_atomic(path, table.getvalue()))
     if error is not None:
-        raise UsageError(f"{error}; the predictions were put at {shown(place)}") from error
-    put(f"The predictions are in {shown(place)}.\n")
+        raise UsageError(f"{error}; the predictions were put at {clean(place)}") from error
+    put(f"The predictions are in {clean(place)}.\n")
 
 
 def _trained(path: Path) -> tuple[Module, list[str], InputFormat, Standardize]:
     """The model, and what `train` kept with it; models of earlier versions lack the form of their input."""
     if path.is_dir() or path.suffix.lower() in (".npz", *TABLES):
-        raise UsageError(f"{shown(path)} is no model file, which comes first: pynn predict MODEL INPUT")
+        raise UsageError(f"{clean(path)} is no model file, which comes first: pynn predict MODEL INPUT")
     model, metadata = load(path), load_metadata(path)
     try:
         classes = [str(name) for name in metadata["classes"]]
@@ -82,10 +82,10 @@ def _trained(path: Path) -> tuple[Module, list[str], InputFormat, Standardize]:
         fits = model.output_shape(form.shape) == (len(classes),) and len(standardize.mean) == form.shape[0]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelFileError(
-            f"{shown(path)} lacks what `pynn train` keeps with a model: train it by that"
+            f"{clean(path)} lacks what `pynn train` keeps with a model: train it by that"
         ) from error
     if not fits:
-        raise ModelFileError(f"{shown(path)} has metadata of another model: train it again")
+        raise ModelFileError(f"{clean(path)} has metadata of another model: train it again")
     return model, classes, form, standardize
 
 
@@ -99,7 +99,7 @@ def _inputs(path: Path, form: InputFormat) -> tuple[str, Iterator[tuple[Sequence
         require_npz(path, labels=False)
     files = image_files(path) if path.exists() else []
     if not files:
-        raise UsageError(f"there are no data at {shown(path)}: give an .npz file, an image or a folder of images")
+        raise UsageError(f"there are no data at {clean(path)}: give an .npz file, an image or a folder of images")
     require_pillow()
     starts = range(0, len(files), BATCH)
     return "file", (
@@ -112,8 +112,8 @@ def _array(path: Path, form: InputFormat) -> np.ndarray:
     with open_npz(path) as archive:
         found: list[str] = [name for name in ("X", "x_test") if name in archive.names] or [*archive.names]
         if len(found) != 1 and "X" not in found:
-            arrays = shown(", ".join(archive.names) or "nothing")
-            raise UsageError(f"{shown(path)}: expected an array X, got {arrays}")
+            arrays = clean(", ".join(archive.names) or "nothing")
+            raise UsageError(f"{clean(path)}: expected an array X, got {arrays}")
         x = samples(archive.read(found[0]), found[0], path)
     return form.array(x, found[0], path)
 

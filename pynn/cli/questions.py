@@ -15,7 +15,7 @@ from pynn.cli.errors import UsageError
 from pynn.cli.run_folder import Rows, outputs, refuse_foreign, say, unfinished
 from pynn.io import require_safetensors
 from pynn.report import choice_text, read_rows, require_matplotlib, write_report
-from pynn.text import shown
+from pynn.text import clean
 
 if TYPE_CHECKING:
     from pynn.data import Dataset
@@ -37,13 +37,13 @@ def run(arguments) -> None:
     require_matplotlib()  # not after an hour's work
     require_safetensors()
     if arguments.data_dir is not None and not arguments.data_dir.is_dir():
-        raise UsageError(f"--data-dir {shown(arguments.data_dir)} is not a folder")
+        raise UsageError(f"--data-dir {clean(arguments.data_dir)} is not a folder")
     results, page, work_folder = outputs(arguments.out, arguments.data_dir)
     rows = Rows(results)
     questions = {name: (QUESTIONS[name], _config(QUESTIONS[name], arguments.quick)) for name in names}
     data = _data(questions, arguments.data_dir)
     if not arguments.resume and unfinished(work_folder):
-        say(f"{shown(work_folder)} has unfinished work: --resume would go on from it, this run begins anew")
+        say(f"{clean(work_folder)} has unfinished work: --resume would go on from it, this run begins anew")
     limit = math.inf if arguments.time_limit is None else arguments.time_limit
     work = Work(work_folder, resume=arguments.resume, seconds=limit, tell=say)
     try:
@@ -78,7 +78,7 @@ def report(arguments) -> None:
     require_matplotlib()
     results, page = arguments.folder / "results.json", arguments.folder / "report.html"
     if not results.exists():
-        raise UsageError(f"{shown(results)} does not exist: give the folder that `pynn run` wrote")
+        raise UsageError(f"{clean(results)} does not exist: give the folder that `pynn run` wrote")
     rows = read_rows(results)
     refuse_foreign(page)
     write_report(rows, page)
@@ -89,15 +89,15 @@ def _draw(rows: Rows, page: Path) -> str:
     """Draws the page, which loses nothing where it fails; "" or what is wrong, and how to draw it again."""
     if not rows.finished:
         return ""
-    folder = shown(page.parent, 60)
-    kept = f"{shown(rows.path, 60)} has every question that finished, `pynn report {folder}` draws the page"
+    folder = clean(page.parent, 60)
+    kept = f"{clean(rows.path, 60)} has every question that finished, `pynn report {folder}` draws the page"
     try:
         with _first_interrupt_waits(kept):
             write_report(rows.all(), page)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(kept) from None
     except Exception as error:  # of matplotlib, of fonts, of the disk: whatever it is, the results stand
-        return f"the page was not drawn ({type(error).__name__}: {shown(error, 80)}); {kept}"
+        return f"the page was not drawn ({type(error).__name__}: {clean(error, 80)}); {kept}"
     return ""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pynn.cli.errors import UsageError, sentence
 from pynn.files import check_writable
 from pynn.report import is_page, merge_rows, plain, read_rows, timings_beside, write_rows
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["Rows", "outputs", "refuse_foreign", "say", "unfinished"]
 
@@ -21,21 +21,21 @@ def outputs(folder: Path, data_dir: Path | None) -> tuple[Path, Path, Path]:
     Raises UsageError or ResultsError where something else is there, WriteError where they cannot be written.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {shown(folder)} is a file: give a folder")
+        raise UsageError(f"--out {clean(folder)} is a file: give a folder")
     if data_dir is not None and _holds_data(folder, data_dir):
-        raise UsageError(f"--out {shown(folder)} is where the data are: give a folder of its own for the results")
+        raise UsageError(f"--out {clean(folder)} is where the data are: give a folder of its own for the results")
     results, page, work = folder / "results.json", folder / "report.html", folder / "work"
     if work.exists() and not work.is_dir():
-        raise UsageError(f"{shown(work)} is a file, but has to be a folder: give another --out")
+        raise UsageError(f"{clean(work)} is a file, but has to be a folder: give another --out")
     refuse_foreign(page)
     timings = timings_beside(results)
     if timings.exists() and not results.exists():
-        raise UsageError(f"{shown(timings)} is not of `pynn run`, which would replace it: give another --out")
+        raise UsageError(f"{clean(timings)} is not of `pynn run`, which would replace it: give another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"--out {shown(folder)} cannot be made: {error.strerror}; choose a folder where you may write"
+            f"--out {clean(folder)} cannot be made: {error.strerror}; choose a folder where you may write"
         ) from error
     for path in (results, timings, page):
         check_writable(path)
@@ -55,7 +55,7 @@ def refuse_foreign(page: Path) -> None:
     """UsageError where a report.html is there that is not the report's."""
     if page.exists() and not is_page(page):
         raise UsageError(
-            f"{shown(page)} is not a report of pynn and would be replaced: move it, or give another folder"
+            f"{clean(page)} is not a report of pynn and would be replaced: move it, or give another folder"
         )
 
 
@@ -98,7 +98,7 @@ class Rows:
         try:
             write_rows(self.path, self.all())
         except OSError as error:
-            reason = shown(sentence(error), 130)
+            reason = clean(sentence(error), 130)
         else:
             return ""
         try:
@@ -106,16 +106,16 @@ class Rows:
             write_rows(elsewhere, self.all())
         except OSError:
             return f"{reason}; make room and run the same command with --resume: finished work is not lost"
-        return f"{reason}; the results are in {shown(elsewhere, 100)} instead"
+        return f"{reason}; the results are in {clean(elsewhere, 100)} instead"
 
     def told(self, page: Path) -> str:
         """What of this run is finished, in words."""
         if not self.finished:
-            return f"no question finished, {shown(self.path, 60)} is as it was"
+            return f"no question finished, {clean(self.path, 60)} is as it was"
         done = ", ".join(row["question"] for row in self.finished)
-        return f"{done} finished and is in {shown(self.path, 60)} and {shown(page, 60)}"
+        return f"{done} finished and is in {clean(self.path, 60)} and {clean(page, 60)}"
 
 
 def say(line: str) -> None:
     """Shows a line of the work on stderr."""
-    print(shown(line, 280), file=sys.stderr, flush=True)
+    print(clean(line, 280), file=sys.stderr, flush=True)

@@ -29,7 +29,7 @@ from pynn.losses import CrossEntropyLoss
 from pynn.optim import AdamW, decay_groups
 from pynn.schedules import OneCycle
 from pynn.solver import Solver, TrainingDiverged
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["train"]
 
@@ -70,7 +70,7 @@ def train(arguments) -> None:
             "input_format": InputFormat.of(data).config(),
             "standardize": standardize.config(),
             "trained_on": {
-                "data": shown(data.name),
+                "data": clean(data.name),
                 "seed": arguments.seed,
                 "epochs": solver.run.epochs,
                 "lr": arguments.lr,
@@ -78,14 +78,14 @@ def train(arguments) -> None:
         }
         place, error = write_somewhere(out, lambda path: save(model, path, metadata=metadata))
         if error is not None:
-            raise UsageError(f"{error}; the model was put at {shown(place)}") from error
-        return shown(out)
+            raise UsageError(f"{error}; the model was put at {clean(place)}") from error
+        return clean(out)
 
     def keep_best() -> str:
         """After a training that was broken off: writes the best model so far, and says how to go on."""
         with uninterrupted():
             if not begun.use_best(solver):
-                return f"no model was written, {shown(out)} is as it was"
+                return f"no model was written, {clean(out)} is as it was"
             done = f"{solver.run.epochs} of {arguments.epochs} epochs are done"
             return f"{write()} has the best model so far ({done})"
 
@@ -135,14 +135,14 @@ def _size(arguments) -> DataSize:
     path, size = arguments.data, arguments.image_size
     if not path.exists():
         raise UsageError(
-            f"there is no file or folder {shown(path)}: give an .npz file, or a folder with images by class"
+            f"there is no file or folder {clean(path)}: give an .npz file, or a folder with images by class"
         )
     if not path.is_dir():
         if size is not None or arguments.grayscale:
             raise UsageError("--image-size and --grayscale are for a folder of images")
         if not path.is_file():
             raise UsageError(
-                f"{shown(path)} is neither a file nor a folder: give an .npz file, or a folder of images"
+                f"{clean(path)} is neither a file nor a folder: give an .npz file, or a folder of images"
             )
         require_npz(path, labels=True)
     elif size is not None and size > MAX_SIDE:

@@ -14,7 +14,7 @@ from pynn.data.dataset import DataError, Dataset, reading
 from pynn.data.input_format import value_range
 from pynn.data.npz import Header, NpzFile, open_npz, require_exact
 from pynn.data.splits import check_split, class_indices, held_out, rows_of
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["array_names", "load_npz", "sample_shape", "samples"]
 
@@ -47,7 +47,7 @@ def load_npz(
             sample_shape(headers[x_name], x_name, path)
             n, n_labels = headers[x_name].shape[0], headers[y_name].shape
             if n_labels and n != n_labels[0]:
-                raise DataError(f"{shown(path)}: {x_name} has {n} samples, but {y_name} {n_labels[0]} labels")
+                raise DataError(f"{clean(path)}: {x_name} has {n} samples, but {y_name} {n_labels[0]} labels")
         labels = {part: (y_name, archive.read(y_name)) for part, (_, y_name) in names.items()}
         y, classes = class_indices(labels, path)
         x = {part: _read_samples(archive, name, path) for part, (name, _) in names.items()}
@@ -86,12 +86,12 @@ def array_names(found: Sequence[str], path) -> dict[str, tuple[str, str]]:
             close = difflib.get_close_matches(name.lower(), known, 1, 0.7)
             meant = f"did you mean {close[0]}?" if close else "rename it or leave it out"
             raise DataError(
-                f"{shown(path)}: expected x_train and y_train, or X and y (and _val, _test), but the file has "
-                f"{shown(name, 40)}: {meant}"
+                f"{clean(path)}: expected x_train and y_train, or X and y (and _val, _test), but the file has "
+                f"{clean(name, 40)}: {meant}"
             )
         key = match[1].lower(), _PARTS[match[2] and match[2].lower()]
         if key in names:
-            raise DataError(f"{shown(path)}: {names[key]} and {name} are both the {key[1]} part: leave out one")
+            raise DataError(f"{clean(path)}: {names[key]} and {name} are both the {key[1]} part: leave out one")
         names[key] = name
     pairs = {}
     for part in ("train", "val", "test"):
@@ -102,8 +102,8 @@ def array_names(found: Sequence[str], path) -> dict[str, tuple[str, str]]:
             missing = " and ".join(f"{kind}_{part}" for kind, name in (("x", x), ("y", y)) if name is None)
             either = ", or X and y" if part == "train" else ""
             raise DataError(
-                f"{shown(path)}: {missing} missing (expected x_{part} and y_{part}{either}), "
-                f"the file has {shown(', '.join(found), 60) or 'nothing'}"
+                f"{clean(path)}: {missing} missing (expected x_{part} and y_{part}{either}), "
+                f"the file has {clean(', '.join(found), 60) or 'nothing'}"
             )
         pairs[part] = x, y
     return pairs
@@ -114,12 +114,12 @@ def sample_shape(header: Header, name: str, path) -> tuple[int, ...]:
     shape, dtype = header.shape, header.dtype
     if dtype.kind not in "biuf" or len(shape) not in (2, 3, 4) or 0 in shape[1:]:
         raise DataError(
-            f"{shown(path)}: expected {name} to be numbers of shape (N, D), (N, H, W) or (N, C, H, W), "
+            f"{clean(path)}: expected {name} to be numbers of shape (N, D), (N, H, W) or (N, C, H, W), "
             f"got {dtype} {shape}"
         )
     if len(shape) == 4 and min(shape[1:3]) > 4 and shape[3] in (1, 3, 4):
         raise DataError(
-            f"{shown(path)}: expected {name} of shape (N, C, H, W), got {shape}, whose channels come last: "
+            f"{clean(path)}: expected {name} of shape (N, C, H, W), got {shape}, whose channels come last: "
             f"save np.moveaxis({name}, 3, 1)"
         )
     return (1, *shape[1:]) if len(shape) == 3 else shape[1:]
@@ -191,7 +191,7 @@ def _finite(x: np.ndarray, name: str, path) -> np.ndarray:
         at += len(piece)
     if bad:
         raise DataError(
-            f"{shown(path)}: {name} has {bad} values that are not finite in float32, the first in {where} "
+            f"{clean(path)}: {name} has {bad} values that are not finite in float32, the first in {where} "
             "(counted from 0): remove or replace them"
         )
     return x
@@ -205,6 +205,6 @@ def _require_one_scale(x: dict[str, np.ndarray], path) -> None:
         first, expected = next(iter(known.items()))
         if found != expected:
             raise DataError(
-                f"{shown(path)}: {first} has values from {expected[0]:g} to {expected[1]:g}, but {name} from "
+                f"{clean(path)}: {first} has values from {expected[0]:g} to {expected[1]:g}, but {name} from "
                 f"{found[0]:g} to {found[1]:g}: bring them to one scale"
             )

@@ -9,7 +9,7 @@ import numpy as np
 from pynn.data.dataset import DataError, Dataset
 from pynn.data.locate import find
 from pynn.data.npz import open_npz
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["load_binary20"]
 
@@ -32,13 +32,13 @@ def load_binary20(data_dir=None) -> Dataset:
         ):
             got = ", ".join(f"{name} {header.dtype} {header.shape}" for name, header in found.items()) or "neither"
             raise DataError(
-                f"{shown(path)}: expected floating-point X of shape (1000, 20) and y of shape (1000,), got {got}"
+                f"{clean(path)}: expected floating-point X of shape (1000, 20) and y of shape (1000,), got {got}"
             )
         x, y = archive.read("X"), archive.read("y")
     if not np.isin(y, (0, 1)).all():
-        raise DataError(f"{shown(path)}: expected labels 0 and 1 in y")
+        raise DataError(f"{clean(path)}: expected labels 0 and 1 in y")
     if not np.isfinite(x).all():
-        raise DataError(f"{shown(path)}: X has values that are not finite")
+        raise DataError(f"{clean(path)}: X has values that are not finite")
     x, y = x.astype(np.float32), y.astype(np.int64)
     train, val, test = ((x[rows], y[rows]) for rows in (slice(0, 500), slice(500, 750), slice(750, 1000)))
     citation = "the course whose questions Q1–Q7 pynn answers"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["DataError", "DataNotFound", "Dataset", "reading"]
 
@@ -23,7 +23,7 @@ class DataError(ValueError):
     """
 
     def __init__(self, message: str = ""):
-        super().__init__(shown(message, 299))
+        super().__init__(clean(message, 299))
 
 
 class DataNotFound(DataError):
@@ -76,21 +76,21 @@ class Dataset:
 
     def __post_init__(self):
         if not len(self.x_train):
-            raise DataError(f"{shown(self.name, 60)}: there are no training samples")
+            raise DataError(f"{clean(self.name, 60)}: there are no training samples")
         for part in ("train", "val", "test"):
             x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
             if x.shape[1:] != self.input_shape or x.dtype != self.x_train.dtype:
                 raise DataError(
-                    f"{shown(self.name, 60)}: expected x_{part} of {self.x_train.dtype} samples of shape "
+                    f"{clean(self.name, 60)}: expected x_{part} of {self.x_train.dtype} samples of shape "
                     f"{self.input_shape} as in x_train, got {x.dtype} samples of shape {x.shape[1:]}"
                 )
             if y.shape != (len(x),):
                 raise DataError(
-                    f"{shown(self.name, 60)}: expected a label for each of {len(x)} {part} samples, got {y.shape}"
+                    f"{clean(self.name, 60)}: expected a label for each of {len(x)} {part} samples, got {y.shape}"
                 )
             if len(y) and (y.min() < 0 or y.max() >= len(self.classes)):
                 raise DataError(
-                    f"{shown(self.name, 60)}: expected labels from 0 to {len(self.classes) - 1}, "
+                    f"{clean(self.name, 60)}: expected labels from 0 to {len(self.classes) - 1}, "
                     f"got {y.min()} to {y.max()} in y_{part}"
                 )
 
@@ -106,7 +106,7 @@ class Dataset:
         """
         labels = {"training": self.y_train, "validation": self.y_val, "test": self.y_test}
         counts = np.array([np.bincount(y, minlength=len(self.classes)) for y in labels.values()])
-        names = [shown(name, 24) for name in self.classes]
+        names = [clean(name, 24) for name in self.classes]
         used = counts.sum(axis=1) > 0
 
         def listed(indices) -> str:
@@ -121,7 +121,7 @@ class Dataset:
         each = listed(range(len(names))) if few else f"{listed(order[:3])}, …, {listed(order[-3:])}"
         sums = ", ".join(f"{row.sum():,} {part}" for part, row in zip(labels, counts, strict=True))
         size = "×".join(map(str, self.input_shape))
-        line = f"{shown(self.name, 40)}: {sums} samples of {size} in {len(names):,} classes: {each}"
+        line = f"{clean(self.name, 40)}: {sums} samples of {size} in {len(names):,} classes: {each}"
         for part, row in zip(labels, counts, strict=True):
             if row.any() and not row.all():
                 line += f"; no {part} sample of {some(np.flatnonzero(row == 0))}"
@@ -148,9 +148,9 @@ def reading(path, kind: str, remedy: str = "") -> Iterator[None]:
     except DataError:
         raise
     except MemoryError as error:
-        raise DataError(f"{shown(path)}: there is not enough memory to read this {kind}") from error
+        raise DataError(f"{clean(path)}: there is not enough memory to read this {kind}") from error
     except Exception as error:
         system = error.strerror if isinstance(error, OSError) else None
-        reason = shown(system or error, 110) or type(error).__name__
+        reason = clean(system or error, 110) or type(error).__name__
         ending = f": {remedy}" if remedy and not system else ""
-        raise DataError(f"{shown(path)}: not a readable {kind}: {reason}{ending}") from error
+        raise DataError(f"{clean(path)}: not a readable {kind}: {reason}{ending}") from error

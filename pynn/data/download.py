@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pynn.data.dataset import DataNotFound
-from pynn.text import shown
+from pynn.text import clean
 
 if TYPE_CHECKING:
     from pynn.data.locate import RemoteFile
@@ -72,7 +72,7 @@ def download(file: RemoteFile, path: Path, patience: Patience = PATIENCE) -> Non
         if not part.is_file():
             raise OSError(errno.EINVAL, f"{part.name} is no regular file")
     except OSError as error:
-        raise DataNotFound(f"{shown(path)} cannot be written: {error.strerror}") from error
+        raise DataNotFound(f"{clean(path)} cannot be written: {error.strerror}") from error
     problems = {}
     mirrors = list(file.mirrors)
     for speed in (patience.speed, patience.speed / 25):
@@ -85,7 +85,7 @@ def download(file: RemoteFile, path: Path, patience: Patience = PATIENCE) -> Non
                     os.replace(part, path)
                 return
             except _Unwritable as error:
-                raise DataNotFound(f"{shown(path)} cannot be written: {error}") from error
+                raise DataNotFound(f"{clean(path)} cannot be written: {error}") from error
             except _Interrupted as error:
                 interrupted.append(url)
                 problems[url] = str(error)
@@ -97,7 +97,7 @@ def download(file: RemoteFile, path: Path, patience: Patience = PATIENCE) -> Non
         part.unlink()
     hosts: dict[str, list[str]] = {}
     for url, problem in problems.items():
-        hosts.setdefault(shown(problem, 80), []).append(str(urlsplit(url).hostname))
+        hosts.setdefault(clean(problem, 80), []).append(str(urlsplit(url).hostname))
     reasons = "; ".join(f"{', '.join(names)}: {problem}" for problem, names in hosts.items())
     raise DataNotFound(f"{file.name} could not be downloaded ({reasons})")
 

@@ -11,7 +11,7 @@ import numpy as np
 from pynn.data.dataset import DataError, Dataset, reading
 from pynn.data.images import MAX_SIDE, children, read_image, require_pillow
 from pynn.data.splits import check_split, class_indices, held_out
-from pynn.text import shown
+from pynn.text import clean
 from pynn.values import is_integer
 
 __all__ = ["ImageFolder", "as_size", "load_image_folder"]
@@ -97,7 +97,7 @@ def as_size(image_size) -> tuple[int, int] | None:
         or not all(is_integer(n) and 0 < n <= MAX_SIDE for n in size)
     ):
         raise ValueError(
-            f"image_size must be an int or (H, W), each from 1 to {MAX_SIDE}, got {shown(repr(image_size), 60)}"
+            f"image_size must be an int or (H, W), each from 1 to {MAX_SIDE}, got {clean(repr(image_size), 60)}"
         )
     return int(size[0]), int(size[1])
 
@@ -112,7 +112,7 @@ def _part_folders(root: Path) -> dict[str, Path]:
             others.append(child)
         elif part in found:
             raise DataError(
-                f"{shown(root)}: {found[part].name}/ and {child.name}/ are both the {part} part: join them"
+                f"{clean(root)}: {found[part].name}/ and {child.name}/ are both the {part} part: join them"
             )
         else:
             found[part] = child
@@ -120,10 +120,10 @@ def _part_folders(root: Path) -> dict[str, Path]:
     if not nested and (others or len(found) < 2 or "train" not in found):
         return {"train": root}  # "train" may be the name of a class
     if "train" not in found:
-        raise DataError(f"{shown(root)}: expected train/ beside {found[nested[0]].name}/, found none: name it so")
+        raise DataError(f"{clean(root)}: expected train/ beside {found[nested[0]].name}/, found none: name it so")
     if others:
         raise DataError(
-            f"{shown(root)}: expected train/, val/ and test/ alone, found {shown(others[0].name, 40)} beside "
+            f"{clean(root)}: expected train/, val/ and test/ alone, found {clean(others[0].name, 40)} beside "
             "them: move or remove it"
         )
     return found
@@ -135,18 +135,18 @@ def _files(root: Path) -> list[Path]:
     for folder in children(root):
         if not folder.is_dir():
             raise DataError(
-                f"{shown(folder)}: expected images in a sub-folder for each class, found a file beside these"
+                f"{clean(folder)}: expected images in a sub-folder for each class, found a file beside these"
             )
         of_class = children(folder)
         if not of_class:
-            raise DataError(f"{shown(folder)}: the class folder is empty: add images of it or remove the folder")
+            raise DataError(f"{clean(folder)}: the class folder is empty: add images of it or remove the folder")
         for file in of_class:
             if file.is_dir():
                 raise DataError(
-                    f"{shown(file)}: expected image files in the class folder {shown(folder.name, 40)}, "
+                    f"{clean(file)}: expected image files in the class folder {clean(folder.name, 40)}, "
                     "found a folder"
                 )
         files += of_class
     if not files:
-        raise DataError(f"{shown(root)}: expected a sub-folder of images for each class, found no image")
+        raise DataError(f"{clean(root)}: expected a sub-folder of images for each class, found no image")
     return files

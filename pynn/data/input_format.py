@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pynn.data.dataset import DataError, Dataset
-from pynn.text import shown
+from pynn.text import clean
 from pynn.values import as_float, is_integer, is_number
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ class InputFormat:
 
     def __post_init__(self):
         if len(self.shape) not in (1, 3) or not all(is_integer(n) and 0 < n < 2**31 for n in self.shape):
-            raise ValueError(f"InputFormat: expected a shape (C, H, W) or (D,), got {shown(self.shape)}")
+            raise ValueError(f"InputFormat: expected a shape (C, H, W) or (D,), got {clean(self.shape)}")
         if self.value_range is not None and self.value_range not in _RANGES:
-            raise ValueError(f"InputFormat: value_range must be one of {_RANGES}, got {shown(self.value_range)}")
+            raise ValueError(f"InputFormat: value_range must be one of {_RANGES}, got {clean(self.value_range)}")
         low, high = self.seen if len(self.seen) == 2 else (1, 0)
         if not (is_number(low) and is_number(high) and -np.inf < as_float(low) <= as_float(high) < np.inf):
-            raise ValueError(f"InputFormat: expected the least and largest value, got {shown(self.seen)}")
+            raise ValueError(f"InputFormat: expected the least and largest value, got {clean(self.seen)}")
 
     @classmethod
     def of(cls, data: Dataset) -> InputFormat:
@@ -93,10 +93,10 @@ class InputFormat:
         """The form that `config` gave; ValueError where it is none."""
         keys = {"shape", "value_range", "seen", "background"}
         if not isinstance(config, dict) or config.keys() != keys or config["background"] != "white":
-            raise ValueError(f"InputFormat: expected {', '.join(sorted(keys))}, got {shown(config)}")
+            raise ValueError(f"InputFormat: expected {', '.join(sorted(keys))}, got {clean(config)}")
         shape, values, seen = config["shape"], config["value_range"], config["seen"]
         if not all(isinstance(each, list) for each in (shape, seen, [] if values is None else values)):
-            raise ValueError(f"InputFormat: expected lists of numbers, got {shown(config)}")
+            raise ValueError(f"InputFormat: expected lists of numbers, got {clean(config)}")
         return cls(tuple(shape), None if values is None else tuple(values), tuple(seen))
 
     def describe(self) -> str:
@@ -117,12 +117,12 @@ class InputFormat:
 
         if len(self.shape) != 3 or self.shape[0] not in (1, 3):
             raise DataError(
-                f"{shown(path)}: the model takes samples of shape {self.shape}, which images are not: "
+                f"{clean(path)}: the model takes samples of shape {self.shape}, which images are not: "
                 "give an .npz file"
             )
         if self.value_range is None:
             raise DataError(
-                f"{shown(path)}: the model was trained on values from {self.seen[0]:g} to {self.seen[1]:g}, "
+                f"{clean(path)}: the model was trained on values from {self.seen[0]:g} to {self.seen[1]:g}, "
                 "which image files do not have: give an .npz file with such values"
             )
         return self._scaled(read_image(path, self.shape[1:], grayscale=self.shape[0] == 1))
@@ -135,7 +135,7 @@ class InputFormat:
         """
         if x.shape[1:] != self.shape:
             raise DataError(
-                f"{shown(path)}: the model takes samples of shape {self.shape}, {name} has {x.shape[1:]}"
+                f"{clean(path)}: the model takes samples of shape {self.shape}, {name} has {x.shape[1:]}"
             )
         if x.ndim != 4 or not x.size or (x.dtype == np.uint8 and self.value_range == _RANGES[0]):
             return x
@@ -149,7 +149,7 @@ class InputFormat:
         half = self.value_range == _RANGES[2] and 0 <= low < high <= 1
         if outside or unit or half:
             raise DataError(
-                f"{shown(path)}: {name} has values from {low:g} to {high:g}, but the model was trained on "
+                f"{clean(path)}: {name} has values from {low:g} to {high:g}, but the model was trained on "
                 f"{least:g} to {largest:g}: bring them to that scale"
             )
         return x

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pynn.data.dataset import DataError, DataNotFound
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["RemoteFile", "cache_folder", "find"]
 
@@ -62,14 +62,14 @@ def find(
     if data_dir is not None:
         if (found := _look(look, Path(data_dir))) is not None:
             return found
-        raise DataNotFound(f"{name}: expected {wanted} in the data folder {shown(data_dir)}, which lacks it")
+        raise DataNotFound(f"{name}: expected {wanted} in the data folder {clean(data_dir)}, which lacks it")
     cache = cache_folder()
     named = os.environ.get("PYNN_DATA")
     places = [place for place in (Path(named) if named else None, cache) if place is not None]
     for place in places:
         if (found := _look(look, place)) is not None:
             return found
-    where = " or ".join(shown(place, 80) for place in places) or "PYNN_DATA (not set), and there is no home"
+    where = " or ".join(clean(place, 80) for place in places) or "PYNN_DATA (not set), and there is no home"
     missing = f"{name}: {wanted} not found in {where}"
     if cache is None:
         raise DataNotFound(f"{missing}: name the folder that holds it with PYNN_DATA or data_dir")
@@ -98,4 +98,4 @@ def _look(look: Callable[[Path], Found | None], place: Path) -> Found | None:
     try:
         return look(place)
     except OSError as error:  # a folder that may not be read, a name too long
-        raise DataError(f"{shown(place)}: the data folder cannot be read: {error.strerror}") from error
+        raise DataError(f"{clean(place)}: the data folder cannot be read: {error.strerror}") from error

@@ -11,7 +11,7 @@ from pynn.data.dataset import DataError, Dataset
 from pynn.data.idx import idx_shape, read_idx
 from pynn.data.locate import RemoteFile, find
 from pynn.data.splits import tail
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["load_fashion_mnist", "load_mnist"]
 
@@ -130,10 +130,10 @@ def _look(folder: str, place: Path) -> list[Path] | None:
 def _read_pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
     (n, height, width), (n_labels,) = idx_shape(images, 3), idx_shape(labels, 1)  # before anything is decompressed
     if n != n_labels:
-        raise DataError(f"{shown(images)} has {n} images, but {shown(labels)} {n_labels} labels")
+        raise DataError(f"{clean(images)} has {n} images, but {clean(labels)} {n_labels} labels")
     if (height, width) != (28, 28) or not n:
-        raise DataError(f"{shown(images)}: expected images of 28×28, got {n} of {height}×{width}")
+        raise DataError(f"{clean(images)}: expected images of 28×28, got {n} of {height}×{width}")
     x, y = read_idx(images, 3), read_idx(labels, 1)
     if y.max() > 9:
-        raise DataError(f"{shown(labels)}: expected labels from 0 to 9, got {y.max()}")
+        raise DataError(f"{clean(labels)}: expected labels from 0 to 9, got {y.max()}")
     return x[:, np.newaxis], y.astype(np.int64)

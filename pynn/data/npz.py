@@ -20,7 +20,7 @@ import numpy as np
 from pynn.data.dataset import reading
 from pynn.data.junk import is_junk
 from pynn.data.streams import MAX_DEFLATE_RATIO, open_regular, read_at_most
-from pynn.text import shown
+from pynn.text import clean
 
 if TYPE_CHECKING:
     import zipfile
@@ -59,7 +59,7 @@ class NpzFile:
                 continue
             name = member.filename.removesuffix(".npy")
             if name in self._members:
-                raise ValueError(f"it holds {shown(name, 40)} twice")
+                raise ValueError(f"it holds {clean(name, 40)} twice")
             self._members[name] = member
 
     @property
@@ -69,7 +69,7 @@ class NpzFile:
 
     def header(self, name: str) -> Header:
         """Shape and dtype of an array, compared with the sizes in the zip directory; nothing more is decoded."""
-        member, label = self._members[name], shown(name, 40)
+        member, label = self._members[name], clean(name, 40)
         if member.flag_bits & 1:
             raise ValueError(f"{label} is encrypted")
         if member.compress_type not in (0, 8):
@@ -86,7 +86,7 @@ class NpzFile:
 
         Raises ValueError for damage, and for integers that `dtype` float64 would round.
         """
-        header, member, label = self.header(name), self._members[name], shown(name, 40)
+        header, member, label = self.header(name), self._members[name], clean(name, 40)
         n, size = math.prod(header.shape), header.dtype.itemsize
         flat = np.empty(n, header.dtype.newbyteorder("=") if dtype is None else dtype)
         pieces = max(1, _MAX_READ // size)
@@ -180,7 +180,7 @@ def _parse_header(stream, name: str) -> Header:
     except TypeError:
         dtype = None
     if dtype is None:
-        raise ValueError(f"{name} holds {shown(code, 20) or 'nothing'}: save numbers or strings")
+        raise ValueError(f"{name} holds {clean(code, 20) or 'nothing'}: save numbers or strings")
     sizes = [size.strip().removesuffix("L") for size in shape[1:-1].split(",")]
     if sizes[-1] == "":
         sizes.pop()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["PickledArray", "unpickle"]
 
@@ -225,7 +225,7 @@ class _Machine:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise ValueError("it asks for something whose name is no text")
         if (module, name) not in _GLOBALS:
-            raise ValueError(f"it asks for {shown(module, 30)}.{shown(name, 30)}, only NumPy arrays are admitted")
+            raise ValueError(f"it asks for {clean(module, 30)}.{clean(name, 30)}, only NumPy arrays are admitted")
         self.push(_GLOBALS[module, name])
 
     def call(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pynn.data.dataset import DataError
-from pynn.text import shown
+from pynn.text import clean
 from pynn.values import as_float, is_integer, is_number
 
 __all__ = ["check_split", "class_indices", "held_out", "rows_of", "stratified", "tail"]
@@ -19,7 +19,7 @@ _PIECE = 1 << 18  # bytes that are copied at a time
 def tail(n: int, fraction: float) -> tuple[slice, slice]:
     """The rows before and in the last `fraction` of `n` rows."""
     if not (is_number(fraction) and 0 <= fraction < 1):
-        raise ValueError(f"val_fraction must be at least 0 and below 1, got {shown(fraction, 40)}")
+        raise ValueError(f"val_fraction must be at least 0 and below 1, got {clean(fraction, 40)}")
     cut = n - round(n * fraction)
     return slice(0, cut), slice(cut, n)
 
@@ -29,10 +29,10 @@ def check_split(fractions: tuple[float, float], seed: int) -> None:
     # So written, NaN is refused as well.
     if not (all(map(is_number, fractions)) and min(fractions) >= 0 and sum(map(as_float, fractions)) < 1):
         raise ValueError(
-            f"val_fraction and test_fraction must be at least 0 and together below 1, got {shown(fractions)}"
+            f"val_fraction and test_fraction must be at least 0 and together below 1, got {clean(fractions)}"
         )
     if seed is not None and not (is_integer(seed) and seed >= 0):
-        raise ValueError(f"seed must be a whole number from 0, got {shown(seed)}")
+        raise ValueError(f"seed must be a whole number from 0, got {clean(seed)}")
 
 
 def stratified(
@@ -68,18 +68,18 @@ def class_indices(
     """
     whole = {part: _one_kind(y, name, path) for part, (name, y) in labels.items()}
     if len({y.dtype.kind == "U" for y in whole.values() if len(y)}) > 1:
-        raise DataError(f"{shown(path)}: some parts have labels that are strings, others numbers")
+        raise DataError(f"{clean(path)}: some parts have labels that are strings, others numbers")
     distinct = {part: np.unique(y) for part, y in whole.items() if len(y)}
     classes = np.unique(np.concatenate([*distinct.values()])) if distinct else np.empty(0)
     if len(classes) < 2:
-        raise DataError(f"{shown(path)}: expected labels of at least two classes, got {len(classes)}")
+        raise DataError(f"{clean(path)}: expected labels of at least two classes, got {len(classes)}")
     names = tuple(str(c) for c in classes)
     _require_no_twins(names, path, folders)
     for part, values in distinct.items():
         if part != "train" and len(unknown := np.setdiff1d(values, distinct.get("train", values[:0]))):
-            few = ", ".join(shown(value, 20) for value in unknown[:3]) + (", …" if len(unknown) > 3 else "")
+            few = ", ".join(clean(value, 20) for value in unknown[:3]) + (", …" if len(unknown) > 3 else "")
             raise DataError(
-                f"{shown(path)}: the {part} part has the class {few}, of which there is no training sample: "
+                f"{clean(path)}: the {part} part has the class {few}, of which there is no training sample: "
                 "add some or take it out"
             )
     return {part: np.searchsorted(classes, y) for part, y in whole.items()}, names
@@ -92,12 +92,12 @@ def _one_kind(y: np.ndarray, name: str, path) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "biuf" and _is_one_hot(y):
         y = y.argmax(axis=1)
     if y.ndim != 1:
-        raise DataError(f"{shown(path)}: expected {name} labels of shape (N,) or one-hot (N, K), got {y.shape}")
+        raise DataError(f"{clean(path)}: expected {name} labels of shape (N,) or one-hot (N, K), got {y.shape}")
     if y.dtype.kind == "f":
         wrong = np.flatnonzero(~((y == np.round(y)) & (np.abs(y) < 2**53)))  # so written, NaN is found as well
         if len(wrong):
             raise DataError(
-                f"{shown(path)}: expected {name} labels that are integers or strings, got {y.dtype} with "
+                f"{clean(path)}: expected {name} labels that are integers or strings, got {y.dtype} with "
                 f"{y[wrong[0]]:g} in row {wrong[0]}"
             )
         y = y.astype(np.int64)
@@ -108,10 +108,10 @@ def _one_kind(y: np.ndarray, name: str, path) -> np.ndarray:
             y = np.char.decode(y, "utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{shown(path)}: {name} holds the label {shown(error.object, 40)}, which is no UTF-8 text"
+                f"{clean(path)}: {name} holds the label {clean(error.object, 40)}, which is no UTF-8 text"
             ) from error
     if y.dtype.kind not in "biuU":
-        raise DataError(f"{shown(path)}: expected {name} labels that are integers or strings, got {y.dtype}")
+        raise DataError(f"{clean(path)}: expected {name} labels that are integers or strings, got {y.dtype}")
     return y
 
 
@@ -126,7 +126,7 @@ def _require_no_twins(names: tuple[str, ...], path, folders: bool) -> None:
         twin = seen.setdefault(folded, name)
         if twin != name and (folders or len(folded) > 1):
             raise DataError(
-                f"{shown(path)}: the classes {shown(repr(twin), 40)} and {shown(repr(name), 40)} differ by case "
+                f"{clean(path)}: the classes {clean(repr(twin), 40)} and {clean(repr(name), 40)} differ by case "
                 "or spaces alone: give them one name"
             )
 

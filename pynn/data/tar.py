@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from pynn.data.streams import Readable, read_at_most
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["read_tar"]
 
@@ -46,7 +46,7 @@ def read_tar(
             while padded:
                 n = min(padded, 1 << 20)
                 if len(read(n)) != n:
-                    raise ValueError(f"it ends within {shown(name, 60)}")
+                    raise ValueError(f"it ends within {clean(name, 60)}")
                 padded -= n
             continue
         if kind not in (b"0", b"\0"):

@@ -1,7 +1,7 @@
 """Owns how much of the rows a page shows: whatever results.json holds, its size and its drawing are bounded.
 
 Text is cleaned of what HTML and fonts cannot take and cut where nobody reads on; numbers too large or too small to
-be drawn become text or gaps; of long lists the first entries are shown, and a note says how many there are.
+be drawn become text or gaps; of long lists the first entries are clean, and a note says how many there are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from pynn.report.words import is_number
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["TEXT", "bounded", "drawable"]
 
@@ -30,7 +30,7 @@ def bounded(row: dict) -> dict:
     row |= {key: _text(row[key]) for key in ("title", "model", "dataset")}
     row |= {key: _settings(row[key]) for key in ("config", "environment") if row.get(key)}
     row["chosen"] = _settings(row.get("chosen") or {})
-    row["classes"] = [shown(name, LABEL) for name in row.get("classes") or []]
+    row["classes"] = [clean(name, LABEL) for name in row.get("classes") or []]
     trials = first(row.get("search") or [], TRIALS, "trials of the search")
     row["search"] = [{**trial, "choice": _settings(trial["choice"])} for trial in trials]
     plots = first(row.get("plots") or [], PLOTS, "plots")
@@ -38,9 +38,9 @@ def bounded(row: dict) -> dict:
         {
             **plot,
             **{key: _text(plot[key]) for key in ("title", "caption")},
-            **{key: shown(plot[key], LABEL) for key in ("x_label", "y_label")},
+            **{key: clean(plot[key], LABEL) for key in ("x_label", "y_label")},
             "series": [
-                {**line, "label": shown(line["label"], LABEL)} for line in first(plot["series"], LINES, "lines")
+                {**line, "label": clean(line["label"], LABEL)} for line in first(plot["series"], LINES, "lines")
             ],
         }
         for plot in plots
@@ -58,7 +58,7 @@ def drawable(value) -> float:
 
 
 def _settings(settings: dict) -> dict:
-    return {shown(key, LABEL): _setting(value) for key, value in list(settings.items())[:SETTINGS]}
+    return {clean(key, LABEL): _setting(value) for key, value in list(settings.items())[:SETTINGS]}
 
 
 def _setting(value):
@@ -69,8 +69,8 @@ def _setting(value):
     if isinstance(value, str):
         return _text(value)
     extreme = is_number(value) and value != 0 and not abs(drawable(value)) > 0
-    return shown(value, LABEL) if extreme else value
+    return clean(value, LABEL) if extreme else value
 
 
 def _text(text: str) -> str:
-    return shown(text, TEXT)
+    return clean(text, TEXT)

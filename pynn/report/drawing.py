@@ -18,7 +18,7 @@ import numpy as np
 
 from pynn.report.bounds import drawable
 from pynn.report.words import number
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = [
     "COLOURS",
@@ -79,7 +79,7 @@ def require_matplotlib() -> None:
     except ImportError as error:
         raise ImportError('the report needs matplotlib: pip install "pynn-cnn[report]"') from error
     except (OSError, RuntimeError) as error:  # no folder for its cache, no home
-        raise OSError(f"matplotlib cannot start ({shown(error)}): set MPLCONFIGDIR to a folder") from error
+        raise OSError(f"matplotlib cannot start ({clean(error)}): set MPLCONFIGDIR to a folder") from error
 
 
 @contextmanager

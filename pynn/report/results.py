@@ -29,7 +29,7 @@ import numpy as np
 
 from pynn.files import write_atomic
 from pynn.report.words import is_number
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["ResultsError", "check_rows", "merge_rows", "plain", "read_rows", "timings_beside", "write_rows"]
 
@@ -49,7 +49,7 @@ def read_rows(path: Path) -> list[dict]:
     try:
         check_rows(rows)
     except ResultsError as error:
-        raise ResultsError(f"{shown(path)}: {error}") from None
+        raise ResultsError(f"{clean(path)}: {error}") from None
     timings = _read_timings(timings_beside(path))
     return [_timed(row, timings.get(_digest(row))) for row in rows]
 
@@ -113,7 +113,7 @@ def plain(value):
 
 
 def _short(value) -> str:
-    return type(value).__name__ if isinstance(value, dict | list | tuple) else shown(value, 40)
+    return type(value).__name__ if isinstance(value, dict | list | tuple) else clean(value, 40)
 
 
 def _deeper(value, depth: int) -> bool:
@@ -133,15 +133,15 @@ def _deeper(value, depth: int) -> bool:
 def _read_json(path: Path):
     """What a JSON file holds. ResultsError where it is none, or says a thing twice."""
     if Path(path).exists() and not Path(path).is_file():
-        raise ResultsError(f"{shown(path)} is not a file: remove it, or name another folder")
+        raise ResultsError(f"{clean(path)} is not a file: remove it, or name another folder")
     try:
         text = Path(path).read_bytes().decode("utf-8")
         return json.loads(text, object_pairs_hook=_once, parse_int=_whole_number)
     except RecursionError:
         problem = "it is nested too deep"
     except ValueError as error:
-        problem = shown(error, 80)
-    raise ResultsError(f"{shown(path)} is not JSON ({problem}): run the questions again, or remove it")
+        problem = clean(error, 80)
+    raise ResultsError(f"{clean(path)} is not JSON ({problem}): run the questions again, or remove it")
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict:
@@ -150,7 +150,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict:
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {shown(twice, 40)} comes twice in one object")
+        raise ValueError(f"the key {clean(twice, 40)} comes twice in one object")
     return made
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pynn.report.drawing import COLOURS, HEIGHT, draw_table, figure_of, svg
 from pynn.report.words import choice_text, is_number, value_text, words
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["search_plot", "varied"]
 
@@ -97,7 +97,7 @@ def _search_dots(names, settings, accuracies, best) -> str:
         if best in settings and settings.index(best) in order:
             place = order.index(settings.index(best))
             _mark_chosen(figure, axes, accuracies[order[place]], place)
-        labels = [shown(choice_text(dict(zip(names, settings[trial], strict=True))), 80) for trial in order]
+        labels = [clean(choice_text(dict(zip(names, settings[trial], strict=True))), 80) for trial in order]
         axes.set_yticks(range(len(order)), labels)
         axes.set_ylim(len(order) - 0.5, -0.5)
         axes.grid(axis="x")

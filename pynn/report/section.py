@@ -10,7 +10,7 @@ from pynn.report.images import filter_tiles, png
 from pynn.report.plots import confusion_plot, curves, series_plot, top_mistakes
 from pynn.report.search import search_plot, varied
 from pynn.report.words import choice_text, value_text, words
-from pynn.text import shown
+from pynn.text import clean
 
 __all__ = ["section"]
 
@@ -151,7 +151,7 @@ def _details(row: dict) -> str:
         f"<h3>{name}</h3><table><tbody>"
         + "".join(
             f'<tr><th scope="row">{escape(words(key))}</th>'
-            f"<td>{escape(shown(pieces.setting_text(value), TEXT))}</td></tr>"
+            f"<td>{escape(clean(pieces.setting_text(value), TEXT))}</td></tr>"
             for key, value in row[source].items()
         )
         + "</tbody></table>"
