@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import pickle
 import threading
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -60,8 +61,8 @@ def test_a_pool_of_spawned_processes_trains_as_one_does():
     solvers = [new_solver(optimizer, seed) for seed, optimizer in enumerate(["SGD", "AdamW"])]
     for solver in solvers:
         fit(solver, epochs=1)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        there = pool.map(trained, solvers)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        there = [*pool.map(trained, solvers)]
     assert there == [trained(solver) for solver in solvers]
 
 

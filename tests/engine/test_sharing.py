@@ -9,7 +9,7 @@ import pickle
 import sys
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -262,16 +262,12 @@ def test_copies_of_a_trainer_within_a_step(copied):
         np.testing.assert_array_equal(parameter.grad, gradient)
 
 
-def scores_of(frozen, x):
-    return frozen(x)
-
-
 def test_a_spawned_process_computes_the_same():
     model, shape = network("cnn_bn")
     frozen, x = pynn.freeze(model), batch(12, shape)
     expected = frozen(x)
-    with multiprocessing.get_context("spawn").Pool(1) as processes:
-        np.testing.assert_array_equal(processes.apply(scores_of, (frozen, x)), expected)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
+        np.testing.assert_array_equal(processes.submit(frozen, x).result(), expected)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
