@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from spawned import three_steps
 
 from pynn.layers import Linear
 from pynn.module import Module, Parameter
@@ -504,15 +505,6 @@ def test_copies_train_as_the_original_does(kind, options, copied, steps_before):
             assert np.array_equal(parameter.data, other.data)
     for name, array in optimizer.state_dict().items():
         np.testing.assert_array_equal(twin.state_dict()[name], array)
-
-
-def three_steps(model, optimizer):
-    """The weights after three steps with gradients from a fixed seed: work for another process."""
-    rng = np.random.default_rng(3)
-    for _ in range(3):
-        set_gradients(model.parameters(), rng)
-        optimizer.step()
-    return model.state_dict()
 
 
 def test_spawned_processes_train_as_this_one_does():

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 from resumable import VALIDATION, X, Y, fit, new_solver, outcome
+from spawned import trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,11 +51,6 @@ def without_callbacks(solver):
     twin = copy.copy(solver)
     twin.callbacks = ()
     return twin
-
-
-def trained(solver):
-    fit(solver)
-    return outcome(solver)
 
 
 def test_a_pool_of_spawned_processes_trains_as_one_does():
