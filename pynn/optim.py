@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 
 import cnn_ext
-from pynn.habits import OPTIMIZER, Explained, missing_attribute
+from pynn.habits import OPTIMIZER, Explained, explains, missing_attribute
 from pynn.initializers import aligned_copy, aligned_zeros
 from pynn.module import Module, Parameter
 from pynn.values import as_array, as_float, is_integer, is_number, listed, shown
@@ -375,6 +375,11 @@ class AdamW(Adam):
         super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
+@explains(
+    norm_type="the norm is L2: leave it out",
+    error_if_nonfinite="a norm that is not finite is returned: leave it out",
+    foreach="leave it out",
+)
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     """Scales all gradients in place by c = max_norm / (‖g‖ + 1e-6) where c < 1; returns ‖g‖ from before.
 

@@ -24,9 +24,12 @@ def shown(value) -> str:
         text = f"an array of shape {value.shape} and dtype {value.dtype}"
     else:
         try:
-            text = " ".join(_brief.repr(value).split())
+            text = _brief.repr(value)
         except Exception:  # somebody else's __repr__, or an int of more digits than Python prints
-            text = f"a value of type {type(value).__name__}"
+            text = "\n"
+        if "\n" in text:  # a table, as of a model or a frame, or what cannot be told
+            text = f"a {type(value).__name__}"
+        text = " ".join(text.split())
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from spawned import three_steps
 
-from pynn.layers import Linear
+from pynn.layers import Linear, Sequential
 from pynn.module import Module, Parameter
 from pynn.optim import SGD, Adam, AdamW, RMSProp, clip_grad_norm, decay_groups
 
@@ -367,6 +367,18 @@ def test_clip_grad_norm_makes_no_copies():
 def test_clip_grad_norm_refuses(max_norm):
     with pytest.raises(ValueError, match="clip_grad_norm: max_norm must be a number above 0, got "):
         clip_grad_norm([], max_norm)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda model: clip_grad_norm(Sequential(model), 1), r"got a Sequential: pass model\.parameters\(\)$"),
+        (lambda model: clip_grad_norm(model.parameters(), 1, norm_type=2), r"'norm_type': the norm is L2"),
+    ],
+)
+def test_clip_grad_norm_of_something_else(call, said):
+    with pytest.raises(TypeError, match=rf"^clip_grad_norm.*{said}"):
+        call(Linear(3, 2))
 
 
 # -- refusals -------------------------------------------------------------------------------------------------
