@@ -110,7 +110,7 @@ SIZES = [1, 3, 8191, 2, 8193, 20000, 7, 8192, 5]  # of runs of 8192 elements: wi
 
 @dtypes
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 2, 5] if cnn_ext.openmp_enabled() else [1])
 def test_many_parameters_get_the_bits_that_each_gets_alone(rule, dtype, threads):
     op, count, rates = RULES[rule]
     rng = np.random.default_rng(0)
