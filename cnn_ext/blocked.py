@@ -548,15 +548,17 @@ def joined(steps: list[Step], passing: Collection[Blocks] = ()) -> list[Step]:
 # -- in and out ----------------------------------------------------------------------------------------------
 
 
+_PACKS: dict[type, Callable] = {
+    Blocks: kernels.pack_blocks,
+    Image: kernels.pack_image,
+    Pixels: kernels.pack_pixels,
+    Rows: kernels.hold_rows,
+}
+
+
 def pack(x: np.ndarray | None, out) -> None:
     """x (N, C, H, W), contiguous float32, into Blocks, an Image or Pixels; Rows refer to it, or to None."""
-    packs: dict[type, Callable] = {
-        Blocks: kernels.pack_blocks,
-        Image: kernels.pack_image,
-        Pixels: kernels.pack_pixels,
-        Rows: kernels.hold_rows,
-    }
-    packs[type(out)](x, out, 1 if x is None else threads_for(2 * x.size))  # in strides
+    _PACKS[type(out)](x, out, 1 if x is None else threads_for(2 * x.size))  # in strides
 
 
 def unpack(x: Blocks, out: np.ndarray) -> None:

@@ -29,6 +29,8 @@ from pynn.module import LayerError, Module, Parameter
 
 __all__ = ["Frozen", "Predictor", "freeze"]
 
+_FLOAT = np.dtype(np.float32)
+
 
 class Predictor:
     """The outputs of `model` in evaluation mode, as the model's own but faster; any number of threads may call it.
@@ -46,7 +48,7 @@ class Predictor:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         plan = None
-        if isinstance(x, np.ndarray) and x.dtype == np.float32 and x.ndim in (2, 4) and x.size:
+        if isinstance(x, np.ndarray) and x.dtype == _FLOAT and x.ndim in (2, 4) and x.size:
             plan, threads, place = self._pool.lend(x.shape)
         if plan is not None:
             try:
@@ -95,7 +97,7 @@ class Plan:
 
     def __init__(self, model: Module, x_shape: tuple[int, ...], constants: Constants):
         graph, self.y = trace(model, x_shape[1:], training=False)
-        self.model, self.likeness, self.n, self.x = model, Likeness(model, graph.lowered), x_shape[0], graph.input
+        self.model, self.likeness, self.n = model, Likeness(model, graph.lowered), x_shape[0]
         if any(p.data.dtype != np.float32 for p in model.parameters()):
             raise NotLowered("parameters are not float32")
         self.arena = Arena()  # rewritten in every call
@@ -114,6 +116,8 @@ class Plan:
                     self.arena.give_back(self.values[memory_of(source)].array)
             self.arena.turn()
         self.steps = blocked.joined(self.steps, passing(groups, self.values))
+        self.given, self.made = self.values[graph.input], self._value(self.y)
+        self.scores_shape = (self.n, *self.y.shape)
         self.nbytes = self.arena.nbytes
 
     def refresh(self) -> None:
@@ -122,15 +126,14 @@ class Plan:
             step(threads)
 
     def __call__(self, x: np.ndarray, threads: int) -> np.ndarray:
-        given = self.values[self.x]
-        given.pack(np.ascontiguousarray(x))
+        self.given.pack(np.ascontiguousarray(x))
         try:
             for step in self.steps:
                 step(threads)
         finally:
-            given.release()
-        scores = np.empty((self.n, *self.y.shape), np.float32)
-        self._value(self.y).unpack(scores)
+            self.given.release()
+        scores = np.empty(self.scores_shape, _FLOAT)
+        self.made.unpack(scores)
         return scores
 
     def _value(self, node: Node) -> Value:

@@ -104,7 +104,9 @@ class Pool:
                 self._shelves[shape] = self._shelves.pop(shape, [])
                 self._last = shape
             shelves = self._shelves[shape]
-            shelf = self._ready(shelves) or self._new(shape, shelves)
+            shelf = shelves[0] if shelves else None
+            if shelf is None or not shelf.idle or shelf.version != self._version:  # which is rare
+                shelf = self._ready(shelves) or self._new(shape, shelves)
             if shelf is None:
                 return None, 1, None
             plan = shelf.idle.pop() if shelf.idle else self.make(shape, shelf.constants)

@@ -72,13 +72,13 @@ def test_plans_of_one_shape_share_nothing_that_a_call_writes(name, n):
     x, y = batch(n, shape), batch(n, shape, 1)
     expected = [one(x, 1), one(y, 1)]
     for plan, given in ((one, x), (other, y)):
-        plan.values[plan.x].pack(given)
+        plan.given.pack(given)
     for first, second in zip(one.steps, other.steps, strict=True):
         first(1)
         second(1)
     for plan, scores in zip((one, other), expected, strict=True):
         actual = np.empty_like(scores)
-        plan._value(plan.y).unpack(actual)
+        plan.made.unpack(actual)
         np.testing.assert_array_equal(actual, scores)
 
 
