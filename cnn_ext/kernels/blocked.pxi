@@ -145,9 +145,11 @@ cdef class Step:
 
     def __call__(self, int n_threads):
         cdef Py_ssize_t floats
-        require(self.bound, type(self).__name__, "it was never made")
-        n_threads = team(n_threads)
-        if not self.worth_threads:
+        if not self.bound:
+            require(False, type(self).__name__, "it was never made")
+        if self.worth_threads or not 1 <= n_threads <= MOST_THREADS:  # which `team` refuses
+            n_threads = team(n_threads)
+        else:
             n_threads = 1
         if self.scratch is not None:
             floats = self.for_all + n_threads * self.per_thread
