@@ -24,6 +24,7 @@ from pynn.data.images import require_pillow
 from pynn.data.npz import open_npz
 from pynn.files import check_writable, write_atomic, write_somewhere
 from pynn.io import ModelFileError, load, load_metadata
+from pynn.losses import softmax
 from pynn.module import Module
 from pynn.text import clean
 
@@ -54,7 +55,7 @@ def predict(arguments) -> None:
                 f"{clean(arguments.input)}: "
                 "the model file is damaged, or the sample is far from the training data"
             )
-        probabilities = _softmax(scores)
+        probabilities = softmax(scores)
         best = probabilities.argmax(axis=1)
         for name, label, row in zip(names, best, probabilities, strict=True):
             writer.writerow([_cell(name), _cell(classes[label]), f"{row[label]:.4f}"])
@@ -116,12 +117,6 @@ def _array(path: Path, form: InputFormat) -> np.ndarray:
             raise UsageError(f"{clean(path)}: expected an array X, got {arrays}")
         x = samples(archive.read(found[0]), found[0], path)
     return form.array(x, found[0], path)
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    """exp(sₖ) / Σ exp(sⱼ) for scores (N, K)."""
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def _cell(value: object) -> str:
