@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from pynn.data.dataset import Dataset, Part, reading
 from pynn.data.locate import RemoteFile, find
-from pynn.data.official import provenance
 from pynn.data.pickles import PickledArray, unpickle
 from pynn.data.splits import tail
 from pynn.data.streams import Gunzip, open_regular, read_at_most
@@ -26,15 +24,6 @@ _MAX_BATCH = 1 << 26  # bytes of a batch file; the official ones have 31 million
 _MAX_TAR = 1 << 28  # bytes of the decompressed archive; the official one has 186 million
 _REMEDY = "get the file again"
 _CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-_OFFICIAL = {  # MD5 of the batch files in the archive, as torchvision has them
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-}
 
 CIFAR10_FILES = (
     RemoteFile(
@@ -55,27 +44,24 @@ def load_cifar10(data_dir=None, *, val_fraction: float = 0.1, download: bool = T
 
     Looked for as `cifar-10-batches-py/` or `cifar-10-python.tar.gz` in `data_dir` (which may be the former
     itself), else PYNN_DATA, the cache, a download. The last `val_fraction` of the training rows (5,000) are the
-    validation part. Of other files than the official ones (MD5), the `origin` is "altered"; the name says so, and
-    whether they were stored as JPEG. Raises DataNotFound or DataError.
+    validation part. Raises DataNotFound or DataError.
 
     Source: A. Krizhevsky, Learning multiple layers of features from tiny images, 2009.
     """
     wanted = f"{_FOLDER}/ with {_TRAIN[0]} to {_TRAIN[-1]} and test_batch, or {_ARCHIVE},"
     place = find("CIFAR-10", wanted, _look, data_dir, remote=CIFAR10_FILES, allow_download=download)
     contents = _unpack(place) if place.is_file() else _read_folder(place)
-    batches, official = {}, True
-    for name, content in contents:
-        batches[name] = _decode(content, place / name)
-        official &= hashlib.md5(content, usedforsecurity=False).hexdigest() == _OFFICIAL[name]
+    batches = {name: _decode(content, place / name) for name, content in contents}
     test = batches["test_batch"]
     x, y = (np.concatenate(arrays) for arrays in zip(*(batches[name] for name in _TRAIN), strict=True))
     train, val = tail(len(x), val_fraction)
     return Dataset.from_parts(
-        **provenance("CIFAR-10", official, x),
-        train=(x[train], y[train]),
-        val=(x[val], y[val]),
-        test=test,
+        "CIFAR-10",
+        (x[train], y[train]),
+        (x[val], y[val]),
+        test,
         classes=_CLASSES,
+        origin="real",
         citation="A. Krizhevsky: Learning multiple layers of features from tiny images, 2009",
         value_range=(0.0, 255.0),
     )

@@ -37,10 +37,9 @@ class Dataset:
     x_* : (N, C, H, W) uint8 images, or float32 of shape (N, D) for features or (N, C, H, W) for images
     y_* : (N,) int64, class indices 0 … K−1
     classes : the K class names in the order of their indices
-    origin : "real" (the data set named), "altered" (read as it, but not the official files: `name` and `note` say
-        more), or "embedded" (a small set that comes with pynn)
+    origin : "real" (the data set named), or "embedded" (a small set that comes with pynn)
     citation : where the data come from
-    note : why this data set stands in for another one, or is not the official one; otherwise empty
+    note : why this data set stands in for another one; otherwise empty
     value_range : of images, the values of black and white, as (0, 255); None where they are not known
 
     Validation and test parts may be empty. Raises DataError where the parts do not fit each other.
@@ -70,11 +69,10 @@ class Dataset:
         classes: tuple[str, ...],
         origin: str,
         citation: str,
-        note: str = "",
         value_range: tuple[float, float] | None = None,
     ) -> Dataset:
         """The data set of three parts (x, y)."""
-        return cls(name, *train, *val, *test, classes, origin, citation, note, value_range)
+        return cls(name, *train, *val, *test, classes, origin, citation, value_range=value_range)
 
     def __post_init__(self):
         if not len(self.x_train):

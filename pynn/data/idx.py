@@ -18,12 +18,7 @@ import numpy as np
 from pynn.data.dataset import reading
 from pynn.data.streams import MAX_DEFLATE_RATIO, Gunzip, Readable, open_regular, read_at_most
 
-__all__ = ["idx_header", "idx_shape", "read_idx"]
-
-
-def idx_header(*shape: int) -> bytes:
-    """The first bytes of an IDX file of unsigned bytes of this shape."""
-    return struct.pack(f">{1 + len(shape)}I", 0x0800 | len(shape), *shape)
+__all__ = ["idx_shape", "read_idx"]
 
 
 def idx_shape(path: Path, ndim: int) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ def run(
     data : the loaded set, by default that of `data_dir` or what stands in for it. work : keeps finished pieces.
     """
     data = data or load(DATA, data_dir, fallback=True)
-    flip = config.flip and data.origin != "embedded"
+    flip = config.flip and data.origin == "real"
     part = Part(VGG.number, config, config.max_train, partial(_row, config, flip, progress))
     seeds = [np.random.SeedSequence(seed)]
     return run_parts([part], _enlarged(data), seeds, work=work, progress=progress, on_row=on_row)

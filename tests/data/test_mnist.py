@@ -25,8 +25,7 @@ def test_loads(tmp_path, write_mnist, load, folder, inside, compressed):
         assert read.dtype == np.int64
     assert data.x_train.dtype == np.uint8
     assert data.input_shape == (1, 28, 28)
-    assert len(data.classes) == 10
-    assert data.origin == ("altered" if folder == "mnist" else "real")  # made-up files, not MNIST's own
+    assert (len(data.classes), data.origin, data.note) == (10, "real", "")
 
 
 @pytest.mark.parametrize(("fraction", "n_val"), [(0, 0), (0.25, 5), (0.9, 18)])
