@@ -9,8 +9,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from formulas import check, check_numerically, numeric_gradient
 
 import cnn_ext
+import pynn
 from cnn_ext import reference
 from pynn import layers, losses, optim
 
@@ -20,27 +22,6 @@ IMPLEMENTATIONS = pytest.mark.parametrize("ops", [cnn_ext, reference], ids=["ker
 @pytest.fixture
 def rng():
     return np.random.default_rng(20)
-
-
-def numeric_gradient(f, x, step=1e-3):
-    """∂f/∂x of a scalar f by fourth-order central differences; the error is about step⁴."""
-    gradient = np.empty_like(x)
-    for index in np.ndindex(x.shape):
-
-        def at(offset, index=index):
-            moved = x.copy()
-            moved[index] += offset
-            return f(moved)
-
-        gradient[index] = (8 * (at(step) - at(-step)) - at(2 * step) + at(-2 * step)) / (12 * step)
-    return gradient
-
-
-def check(formula, library, numeric=None):
-    """The library gives the formula's value to rounding, and central differences to their own accuracy."""
-    np.testing.assert_allclose(library, formula, rtol=1e-12, atol=1e-13)
-    if numeric is not None:
-        np.testing.assert_allclose(formula, numeric, rtol=1e-7, atol=1e-8)
 
 
 def away_from_zero(rng, *shape):
@@ -77,6 +58,23 @@ def test_weight_decay(rng):
     w, decay = layer.weight.data.copy(), 0.3
     optim.SGD([layer.weight], lr=1.0, weight_decay=decay).step()
     check(decay * w, w - layer.weight.data, numeric_gradient(lambda w: decay / 2 * np.sum(w**2), w))
+
+
+def test_decoupled_weight_decay(rng):
+    """(1.6): with a gradient of 0 the decay is all there is; with another, Adam's step follows."""
+    layer = layers.Linear(3, 2, dtype=np.float64, rng=rng)
+    w, lr, decay = layer.weight.data.copy(), 0.1, 0.3
+    optim.AdamW([layer.weight], lr=lr, weight_decay=decay).step()
+    check((1 - lr * decay) * w, layer.weight.data)
+
+    shrunk, whole = (layers.Linear(3, 2, dtype=np.float64, rng=rng) for _ in range(2))
+    shrunk.weight.data[...], whole.weight.data[...] = (1 - lr * decay) * w, w
+    gradient = rng.standard_normal(w.shape)
+    for layer in (shrunk, whole):
+        layer.weight.accumulate(gradient)
+    optim.Adam([shrunk.weight], lr=lr).step()
+    optim.AdamW([whole.weight], lr=lr, weight_decay=decay).step()
+    check(shrunk.weight.data, whole.weight.data)
 
 
 # -- 2. activations -------------------------------------------------------------------------------------------
@@ -139,7 +137,8 @@ def test_inverted_dropout(rng):
     m = (y != 0).astype(np.float64)
     assert abs(m.mean() - (1 - p)) < 5 * math.sqrt(p * (1 - p) / m.size)
     check(m / (1 - p) * x, y)
-    check(m / (1 - p) * g, layer.backward(g))
+    dx = layer.backward(g)
+    check(m / (1 - p) * g, dx, numeric_gradient(lambda x: np.sum(g * m / (1 - p) * x), x))
     check(x, layer(x))
 
 
@@ -151,16 +150,18 @@ def test_vanilla_dropout(rng):
     m = (y != 0).astype(np.float64)
     assert abs(m.mean() - q) < 5 * math.sqrt(q * (1 - q) / m.size)
     check(m * x, y)
-    check(m * g, layer.backward(g))
+    dx = layer.backward(g)
+    check(m * g, dx, numeric_gradient(lambda x: np.sum(g * m * x), x))
     check(q * x, layer(x))
 
 
 def test_vanilla_dropout_expectation(rng):
-    """(3.4): the mean over all 2ᴰ masks, each with its probability, is W(qx)."""
-    q, x, w = 0.3, rng.standard_normal(5), rng.standard_normal((4, 5))
-    mean = sum(q ** sum(m) * (1 - q) ** (5 - sum(m)) * w @ (np.array(m) * x) for m in product([0, 1], repeat=5))
-    check(w @ (q * x), mean)
-    check(w @ (q * x), w @ layers.VanillaDropout(q)(x[None])[0])
+    """(3.4): the mean over all 2ᴰ masks, each with its probability, is (qx)W."""
+    q, x, w = 0.3, rng.standard_normal(5), rng.standard_normal((5, 4))
+    mean = sum(q ** sum(m) * (1 - q) ** (5 - sum(m)) * (np.array(m) * x) @ w for m in product([0, 1], repeat=5))
+    check((q * x) @ w, mean)
+    check((q * x) @ w, layers.VanillaDropout(q)(x[None])[0] @ w)
+    check(mean / q, layers.VanillaDropout(q, rescale=False)(x[None])[0] @ w)  # larger by 1/q without the factor
 
 
 # -- 4. batch normalisation -----------------------------------------------------------------------------------
@@ -216,8 +217,68 @@ def test_batch_norm_jacobian(rng):
         check(jacobian[i], library[:, 0], numeric_gradient(lambda x, i=i: normalise(x)[3][i, 0], x)[:, 0])
 
 
+def test_what_an_upstream_gradient_of_ones_does_not_see(rng):
+    """Section 4: the right dx is 0 then, as is one without the variance's term; one without the mean's is γ/s."""
+    x, gamma, g = rng.standard_normal((6, 1)), np.array([1.7]), np.ones((6, 1))
+    mean, var, s, x_hat = normalise(x)
+    check(np.zeros_like(x), cnn_ext.batch_norm_backward(g, x, gamma, mean, var, eps=EPS)[0])
+    means_term, variances_term = g.mean(), x_hat * (g * x_hat).mean()
+    constant_statistics = gamma / s * g
+    without_mean = gamma / s * (g - variances_term)
+    without_variance, of_another_gamma = gamma / s * (g - means_term), 5 / s * (g - means_term - variances_term)
+    for seen in (constant_statistics, without_mean):
+        check(gamma / s * np.ones_like(x), seen)
+    for unseen in (without_variance, of_another_gamma):
+        check(np.zeros_like(x), unseen)
+
+
+@IMPLEMENTATIONS
+def test_batch_norm_node_by_node(ops, rng):
+    """(4.5) (4.6) (4.7) (4.8) (4.9): of each node, with those after it following and the others held."""
+    size, gamma, beta = 7, 1.3, 0.4
+    x, g = 2 + rng.standard_normal(size), rng.standard_normal(size)
+    mean, var, s, x_hat = (a if a.ndim else float(a) for a in normalise(x))
+
+    def deviation(x, mu):
+        return np.sqrt(np.sum((x - mu) ** 2) / size + EPS)
+
+    def loss_of_normalised(x_hat):
+        return np.sum(g * (gamma * x_hat + beta))
+
+    def loss_of_deviation(s):
+        return loss_of_normalised((x - mean) / s)
+
+    def loss_of_mean(mu):
+        return loss_of_normalised((x - mu) / deviation(x, mu))
+
+    column = [a[:, None] for a in (g, x)]
+    statistics = np.array([gamma]), np.array([mean]), np.array([var])
+    library_dx, library_dgamma, library_dbeta = ops.batch_norm_backward(*column, *statistics, eps=EPS)
+
+    def numeric(f, value):
+        return numeric_gradient(lambda v: f(v[0]), np.array([value]))[0]
+
+    dx_hat = gamma * g
+    check_numerically(dx_hat, numeric_gradient(loss_of_normalised, x_hat))
+    ds = -1 / s**2 * np.sum(gamma * g * (x - mean))
+    check(ds, -gamma / s * library_dgamma[0], numeric(loss_of_deviation, s))
+    dmean = -gamma / s * np.sum(g)
+    check(dmean, -gamma / s * library_dbeta[0], numeric(loss_of_mean, mean))
+    for mu in (mean, mean + 0.7):  # (4.7) holds away from the mean too; there (4.8) keeps its second term
+        s_mu = deviation(x, mu)
+        ds_dmu = -1 / (size * s_mu) * np.sum(x - mu)
+        check_numerically(ds_dmu, numeric(lambda mu: deviation(x, mu), mu))
+        total = np.sum(dx_hat * -1 / s_mu) - np.sum(dx_hat * (x - mu)) / s_mu**2 * ds_dmu
+        check_numerically(total, numeric(loss_of_mean, mu))
+    assert abs(np.sum(x - mean)) < 1e-12
+
+    dx = dx_hat / s + ds * x_hat / size + dmean / size
+    numeric_dx = numeric_gradient(lambda x: loss_of_normalised((x - x.mean()) / deviation(x, x.mean())), x)
+    check(dx, library_dx[:, 0], numeric_dx)
+
+
 def test_batch_norm_running_statistics(rng):
-    """(4.5) (4.6)"""
+    """(4.10) (4.11)"""
     layer = layers.BatchNorm1d(3, momentum=0.1, eps=EPS, dtype=np.float64)
     running_mean, running_var = np.zeros(3), np.ones(3)
     for _ in range(3):
@@ -233,11 +294,25 @@ def test_batch_norm_running_statistics(rng):
     check(gamma * (x - running_mean) / np.sqrt(running_var + EPS) + beta, layer(x))
 
 
+def test_batch_norm_of_constant_statistics(rng):
+    """(4.12)"""
+    layer = layers.BatchNorm1d(3, eps=EPS, dtype=np.float64)
+    layer.running_mean[...], layer.running_var[...] = rng.standard_normal(3), rng.uniform(0.5, 2, 3)
+    gamma, beta = rng.uniform(0.5, 2, 3), rng.standard_normal(3)
+    layer.weight.data[...], layer.bias.data[...] = gamma, beta
+    layer.trainable = False
+    x, g = rng.standard_normal((7, 3)), rng.standard_normal((7, 3))
+    layer.forward(x, training=True)
+    s = np.sqrt(layer.running_var + EPS)
+    numeric = numeric_gradient(lambda x: np.sum(g * (gamma * (x - layer.running_mean) / s + beta)), x)
+    check(gamma / s * g, layer.backward(g), numeric)
+
+
 # -- 5. convolution -------------------------------------------------------------------------------------------
 
 
 def convolution(x, w, b, stride=(1, 1), padding=(0, 0), dilation=(1, 1)):
-    """(5.8), with NumPy doing the sums over n, c and f; (5.1) at the defaults."""
+    """(5.11), with NumPy doing the sums over n, c and f; (5.1) at the defaults."""
     oh, ow = (
         (size + 2 * p - d * (k - 1) - 1) // s + 1
         for size, k, s, p, d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
@@ -280,9 +355,53 @@ def test_valid_convolution(ops, images, rng):
     check(dx, library_dx, numeric_gradient(lambda x: np.sum(g * convolution(x, w, b)), x))
 
 
+def filtered(a, b):
+    """a *_filt b of (5.5)"""
+    y = np.empty((a.shape[0] - b.shape[0] + 1, a.shape[1] - b.shape[1] + 1))
+    for u, v in np.ndindex(y.shape):
+        y[u, v] = sum(a[u + i, v + j] * b[i, j] for i, j in np.ndindex(b.shape))
+    return y
+
+
+def fully_convolved(a, b):
+    """a *_full b of (5.5)"""
+    y = np.zeros((a.shape[0] + b.shape[0] - 1, a.shape[1] + b.shape[1] - 1))
+    for (h, k), (i, j) in product(np.ndindex(y.shape), np.ndindex(b.shape)):
+        if 0 <= h - i < a.shape[0] and 0 <= k - j < a.shape[1]:
+            y[h, k] += a[h - i, k - j] * b[i, j]
+    return y
+
+
+@IMPLEMENTATIONS
+def test_convolution_operators(ops, images, rng):
+    """(5.5) (5.6) (5.7)"""
+    x, w, b = images
+    y = np.zeros((2, 4, 4, 4)) + b[:, None, None]
+    dw, dx, g = np.zeros_like(w), np.zeros_like(x), rng.standard_normal(y.shape)
+    for n, f, c in np.ndindex(2, 4, 3):
+        y[n, f] += filtered(x[n, c], w[f, c])
+        dw[f, c] += filtered(x[n, c], g[n, f])
+        dx[n, c] += fully_convolved(g[n, f], w[f, c])
+        check(fully_convolved(g[n, f], w[f, c]), fully_convolved(w[f, c], g[n, f]))
+    check(y, ops.conv2d_forward(x, w, b))
+    library_dx, library_dw, _ = ops.conv2d_backward(g, x, w)
+    check(dw, library_dw, numeric_gradient(lambda w: np.sum(g * convolution(x, w, b)), w))
+    check(dx, library_dx, numeric_gradient(lambda x: np.sum(g * convolution(x, w, b)), x))
+
+    def rotated(w):
+        return w[..., ::-1, ::-1]
+
+    flipping = rotated(w)  # the filters of a layer defined by valid convolution
+    library_dx, library_dw, _ = ops.conv2d_backward(g, x, rotated(flipping))
+    numeric = numeric_gradient(lambda v: np.sum(g * convolution(x, rotated(v), b)), flipping)
+    check(rotated(dw), rotated(library_dw), numeric)
+    for n, c in np.ndindex(2, 3):
+        check(sum(fully_convolved(g[n, f], rotated(flipping)[f, c]) for f in range(4)), library_dx[n, c])
+
+
 @IMPLEMENTATIONS
 def test_convolution_as_matrix_product(ops, images, rng):
-    """(5.5) (5.6) (5.7)"""
+    """(5.8) (5.9) (5.10)"""
     x, w, b = images
     cols = np.empty((2, 3, 2, 3, 4, 4))
     for c, i, j, u, v in np.ndindex(cols.shape[1:]):
@@ -294,7 +413,10 @@ def test_convolution_as_matrix_product(ops, images, rng):
     check(w_bar @ cols + b[:, None], ops.conv2d_forward(x, w, b).reshape(2, 4, 16))
     g = rng.standard_normal((2, 4, 16))
     dx, dw, _ = ops.conv2d_backward(g.reshape(2, 4, 4, 4), x, w)
-    check(sum(g[n] @ cols[n].T for n in range(2)), dw.reshape(4, 18))
+    numeric = numeric_gradient(lambda w_bar: np.sum(g * (w_bar @ cols + b[:, None])), w_bar)
+    check(sum(g[n] @ cols[n].T for n in range(2)), dw.reshape(4, 18), numeric)
+    numeric = numeric_gradient(lambda cols: np.sum(g * (w_bar @ cols + b[:, None])), cols)
+    check_numerically(w_bar.T @ g, numeric)
     check(dx, ops.col2im(w_bar.T @ g, x.shape, (2, 3)))
 
     a = rng.standard_normal(cols.shape)
@@ -308,7 +430,7 @@ def test_convolution_as_matrix_product(ops, images, rng):
     ids=["stride", "padding", "dilation", "all"],
 )
 def test_general_convolution(ops, images, stride, padding, dilation, rng):
-    """(5.8) (5.9) (5.10)"""
+    """(5.11) (5.12) (5.13)"""
     x, w, b = images
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     y = convolution(x, w, b, **geometry)
@@ -418,6 +540,21 @@ def test_log_softmax_jacobian(rng):
         check(row, library, numeric_gradient(lambda s, k=k: np.log(softmax(s))[0, k], s)[0])
 
 
+def test_softmax(rng):
+    """(7.5), and (7.4) out of it"""
+    s = rng.standard_normal((1, 4))
+    p = pynn.softmax(s)[0]
+    jacobian = p[:, None] * (np.eye(4) - p)
+    for k in range(4):
+        numeric = numeric_gradient(lambda s, k=k: pynn.softmax(s)[0, k], s)[0]
+        check(jacobian[k], jacobian[:, k], numeric)  # it is symmetric
+    g = rng.standard_normal(4)
+    check(p * (g - g @ p), jacobian.T @ g, numeric_gradient(lambda s: np.sum(g * pynn.softmax(s)), s)[0])
+    q = 0.9 * np.eye(4)[2] + 0.1 / 4
+    g = -q / p
+    check(p * (g - g @ p), losses.CrossEntropyLoss(label_smoothing=0.1)(s, np.array([2]))[1][0])
+
+
 @pytest.fixture
 def scores(rng):
     """s and t ∈ {−1, +1}: margins on both sides of 1 and well clear of it."""
@@ -503,7 +640,7 @@ def test_one_hidden_layer(rng):
     model = layers.Sequential(first, layers.ReLU(), second)
     (w1, b1), (w2, b2) = ((layer.weight.data, layer.bias.data) for layer in (first, second))
 
-    def loss(w1=w1, w2=w2):
+    def loss(w1=w1, b1=b1, w2=w2, b2=b2):
         p = softmax(np.maximum(x @ w1 + b1, 0) @ w2 + b2)
         return -np.mean(np.log(p[np.arange(6), t]))
 
@@ -519,3 +656,18 @@ def test_one_hidden_layer(rng):
     check(ds, dscores)
     check(z.T @ ds, second.weight.grad, numeric_gradient(lambda w2: loss(w2=w2), w2))
     check(x.T @ da, first.weight.grad, numeric_gradient(lambda w1: loss(w1=w1), w1))
+    check(ds.T @ np.ones(6), second.bias.grad, numeric_gradient(lambda b2: loss(b2=b2), b2))
+    check(da.T @ np.ones(6), first.bias.grad, numeric_gradient(lambda b1: loss(b1=b1), b1))
+
+
+@pytest.mark.parametrize("shortcut", [True, False], ids=["shortcut", "identity"])
+def test_residual(shortcut, rng):
+    """(11.2), with fully-connected layers, whose Jacobians are their transposed weights"""
+    body, way = (layers.Linear(3, 3, dtype=np.float64, rng=rng) for _ in range(2))
+    block = layers.Residual(body, way if shortcut else None)
+    w_f, w_h = body.weight.data, way.weight.data if shortcut else np.eye(3)
+    x, g = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
+    bias = body.bias.data + (way.bias.data if shortcut else 0)
+    check(x @ w_f + x @ w_h + bias, block.forward(x, training=True))
+    numeric = numeric_gradient(lambda x: np.sum(g * (x @ w_f + x @ w_h)), x)
+    check(g @ w_f.T + g @ w_h.T, block.backward(g), numeric)
